@@ -1,0 +1,1 @@
+"""The HTTP door: shapes and routes, one file per noun."""

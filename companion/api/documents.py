@@ -1,0 +1,234 @@
+"""Routes of the documents and their passages: upload, list, read, replace, delete, bring back.
+
+It does not know how a file is read, or what makes a passage.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from companion.api import schemas
+from companion.api.access import CompanionOf, OwnerOf
+from companion.api.uploads import Form, ReceivedFile, received_form
+from companion.app import Companion
+from companion.domain import SAMPLE_OWNER, Document, DocumentState
+from companion.errors import CompanionError, DocumentError, DocumentTooLarge, InvalidInput
+from companion.library.library import IfExists
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["documents"])
+
+UNREADABLE = "This file cannot be read."
+Wait = Annotated[bool, Query(description="false: answer 202 once the files are kept; reading goes on")]
+
+
+def _form_body(properties: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI for a form that the route reads by itself, as a stream."""
+    schema = {"type": "object", "required": ["files"], "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_FILE = {"type": "string", "format": "binary"}
+_UPLOAD = _form_body(
+    {
+        "files": {"type": "array", "items": _FILE},
+        "if_exists": {"type": "string", "enum": ["replace", "keep"], "default": "replace"},
+    }
+)
+
+
+@router.get("/documents")
+def documents(companion: CompanionOf, owner: OwnerOf) -> schemas.Documents:
+    """One's own documents, newest first, then the sample library's."""
+    found = companion.library.documents(owner)
+    return schemas.Documents(documents=[_shape(companion, document) for document in found])
+
+
+@router.post(
+    "/documents",
+    response_model=schemas.UploadResults | schemas.FailedUpload,
+    openapi_extra=_UPLOAD,
+    status_code=201,
+    responses={
+        202: {"model": schemas.UploadResults, "description": "Kept; being read (`wait=false`)"},
+        207: {"model": schemas.UploadResults, "description": "Some files failed; each says why"},
+        422: {"model": schemas.FailedUpload, "description": "No file could be added, or this is not a form"},
+    },
+)
+async def upload(
+    request: Request,
+    response: Response,
+    later: BackgroundTasks,
+    companion: CompanionOf,
+    owner: OwnerOf,
+    wait: Wait = True,
+) -> schemas.UploadResults | schemas.FailedUpload:
+    """Add files, in form fields named `files`. One that cannot be used does not stop the others."""
+    companion.touch()
+    async with received_form(request, companion.settings) as form:
+        if_exists = _if_exists(form)
+        if not form.files:
+            raise InvalidInput("The form holds no file; send files in fields named `files`.", "files")
+        results = [
+            await run_in_threadpool(_take, companion, owner, file, if_exists, wait) for file in form.files
+        ]
+    if not wait:
+        for result in results:
+            if result.document and result.document.state is DocumentState.READING:
+                later.add_task(_ingest_later, companion, result.document.doc_id)
+    response.status_code = _status(results, wait)
+    if response.status_code == 422:
+        return schemas.FailedUpload(results=results, error=_common_reason(results))
+    return schemas.UploadResults(results=results)
+
+
+@router.get("/documents/{doc_id}")
+def document(
+    companion: CompanionOf,
+    owner: OwnerOf,
+    doc_id: str,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> schemas.DocumentDetail:
+    """A document with its passages."""
+    found = companion.library.document(owner, doc_id)
+    passages = companion.library.passages(owner, doc_id)[offset : offset + limit]
+    return schemas.DocumentDetail(
+        document=_shape(companion, found),
+        passages=[schemas.Passage.model_validate(passage) for passage in passages],
+    )
+
+
+@router.put(
+    "/documents/{doc_id}",
+    openapi_extra=_form_body({"files": _FILE}),
+    responses={202: {"model": schemas.Document, "description": "Kept; being read (`wait=false`)"}},
+)
+async def replace(
+    request: Request,
+    response: Response,
+    later: BackgroundTasks,
+    companion: CompanionOf,
+    owner: OwnerOf,
+    doc_id: str,
+    wait: Wait = True,
+) -> schemas.Document:
+    """New content for a document, in one form field `files`. Unreadable content changes nothing."""
+    companion.touch()
+    async with received_form(request, companion.settings) as form:
+        if len(form.files) != 1:
+            raise InvalidInput("Send exactly one file, in a field named `files`.", "files")
+        file = _sized(companion, form.files[0])
+        kept = await run_in_threadpool(companion.library.replace, owner, doc_id, file.name, file.path)
+    if not wait:
+        later.add_task(_ingest_later, companion, doc_id)
+        response.status_code = 202
+        return _shape(companion, kept)
+    read = await run_in_threadpool(companion.library.ingest, doc_id)
+    if read.state is DocumentState.FAILED:
+        raise DocumentError(read.error or UNREADABLE)
+    return _shape(companion, read)
+
+
+@router.delete("/documents/{doc_id}", status_code=204)
+def delete(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> None:
+    """Remove a document; for ten seconds `undo` brings it back, then it is gone from the disk."""
+    companion.library.delete(owner, doc_id)
+
+
+@router.post("/documents/{doc_id}/undo")
+def undo(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> schemas.Document:
+    """Bring back a document deleted a moment ago."""
+    return _shape(companion, companion.library.undo(owner, doc_id))
+
+
+@router.get("/passages/{chunk_id:path}")
+def passage(companion: CompanionOf, owner: OwnerOf, chunk_id: str) -> schemas.PassageDetail:
+    """A passage as a citation opens it, with its document and the passages around it."""
+    found, its_document = companion.library.passage(owner, chunk_id)
+    around = [schemas.Passage.model_validate(each) for each in companion.library.neighbours(owner, chunk_id)]
+    return schemas.PassageDetail(
+        passage=schemas.Passage.model_validate(found),
+        document=_shape(companion, its_document),
+        before=[each for each in around if each.chunk_index < found.chunk_index],
+        after=[each for each in around if each.chunk_index > found.chunk_index],
+    )
+
+
+def _shape(companion: Companion, document: Document) -> schemas.Document:
+    values = {
+        name: getattr(document, name) for name in schemas.Document.model_fields if hasattr(document, name)
+    }
+    progress = companion.library.progress(document.doc_id)
+    return schemas.Document(
+        **values,
+        sample=document.owner == SAMPLE_OWNER,
+        progress=schemas.Progress.model_validate(progress) if progress else None,
+    )
+
+
+def _if_exists(form: Form) -> IfExists:
+    choice = form.fields.get("if_exists", "replace")
+    if choice not in ("replace", "keep"):
+        raise InvalidInput("if_exists is either `replace` or `keep`.", "if_exists")
+    return cast(IfExists, choice)
+
+
+def _take(
+    companion: Companion, owner: str, file: ReceivedFile, if_exists: IfExists, wait: bool
+) -> schemas.UploadResult:
+    """One file of an upload: a document or the reason why not."""
+    take_in = companion.library.add if wait else companion.library.accept
+    try:
+        document = take_in(owner, file.name, _sized(companion, file).path, if_exists=if_exists)
+    except CompanionError as error:
+        reason = schemas.ErrorText(code=error.code, message=error.message)
+        return schemas.UploadResult(name=file.name, ok=False, error=reason)
+    failed = document.state is DocumentState.FAILED
+    return schemas.UploadResult(
+        name=file.name,
+        ok=not failed,
+        document=_shape(companion, document),
+        error=schemas.ErrorText(code=DocumentError.code, message=document.error or UNREADABLE)
+        if failed
+        else None,
+    )
+
+
+def _sized(companion: Companion, file: ReceivedFile) -> ReceivedFile:
+    if file.too_large:
+        raise DocumentTooLarge(
+            f"This file is larger than the {companion.settings.max_upload_mb} MB a document may have."
+        )
+    return file
+
+
+def _common_reason(results: list[schemas.UploadResult]) -> schemas.ErrorText:
+    """One sentence for an upload of which nothing could be used."""
+    if len(results) == 1 and results[0].error:
+        return results[0].error
+    return schemas.ErrorText(
+        code=DocumentError.code, message="None of the files could be added; each result says why."
+    )
+
+
+def _ingest_later(companion: Companion, doc_id: str) -> None:
+    try:
+        companion.library.ingest(doc_id)
+    except CompanionError as error:
+        # Nobody waits for an answer any more; the document itself shows what is wrong.
+        log.warning("a document that was kept could not be read: %s", error.message)
+
+
+def _status(results: list[schemas.UploadResult], wait: bool) -> int:
+    good = sum(result.ok for result in results)
+    if not good:
+        return 422
+    if good < len(results):
+        return 207
+    return 201 if wait else 202

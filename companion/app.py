@@ -1,0 +1,204 @@
+"""Introduces the rooms to each other: `build(settings)` gives a Companion.
+
+Knows who needs whom, and in which order things start and end. It does not know HTTP, pages,
+or anything a single room can decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import filelock
+
+from companion.background.worker import Worker
+from companion.chat.chat import Chat
+from companion.chat.runs import Runs
+from companion.chat.sessions import Sessions
+from companion.config import SAMPLE_FOLDER, Settings
+from companion.domain import ChatEngine, Embedder
+from companion.errors import CompanionError, EmbedderError, FolderLocked, StorageError
+from companion.inference.builtin import Builtin
+from companion.inference.catalog import Catalog
+from companion.inference.embedders import LateEmbedder, OnnxEmbedder
+from companion.inference.ollama import Ollama
+from companion.inference.weights import builtin_gguf, embedder_folder
+from companion.library.library import Library
+from companion.library.vectors import VectorIndex
+from companion.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the app is, in a word and in sentences."""
+
+    state: Literal["ready", "warming", "degraded"]
+    reasons: tuple[str, ...] = ()
+
+
+class Companion:
+    """The whole app without its doors."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        catalog: Catalog,
+        library: Library,
+        light: Embedder,
+        lock: filelock.BaseFileLock,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.catalog = catalog
+        self.library = library
+        self.sessions = Sessions(store, catalog, settings)
+        self.chat = Chat(store, catalog, library, self.sessions.preferences, settings)
+        self.runs = Runs(self.chat, store, on_activity=self.touch)
+        self.sessions.before_delete(self.runs.end)
+        self.worker = Worker(self._tick)
+        self.last_activity = time.monotonic()
+        self._light = light
+        self._lock = lock
+        self._trouble: str | None = None
+        self._warm = False
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Warm up in the background: embedder, sample library, unfinished documents, index."""
+        self._begin("embedder", self._warm_embedder)
+        self._begin("library", self._warm_library)
+        self.worker.start()
+
+    def touch(self) -> None:
+        """A sign of the user: a keystroke, a message, an upload."""
+        self.last_activity = time.monotonic()
+
+    def health(self) -> Health:
+        """Ready, still warming up, or working with something missing."""
+        if self._trouble:
+            return Health("degraded", (self._trouble,))
+        if not self._warm:
+            return Health("warming", ("The library is being opened; words are searched already.",))
+        return Health("ready")
+
+    def close(self) -> None:
+        """End everything within 10 s, in the order that loses nothing. May be called twice."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self.runs.close()
+        self.worker.stop()
+        self.library.close()
+        for thread in self._threads:
+            thread.join(1)
+        # In a thread of its own: the caller may be inside an event loop.
+        self._begin("engines", lambda: asyncio.run(self.catalog.close()))
+        self._threads[-1].join(3)
+        self.store.close()
+        self._lock.release()
+
+    def _begin(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _warm_embedder(self) -> None:
+        if isinstance(self._light, LateEmbedder):
+            try:
+                self._light.warm()
+            except EmbedderError as error:
+                self._trouble = error.message
+
+    def _warm_library(self) -> None:
+        try:
+            self.library.warm()
+            self.library.install_samples(SAMPLE_FOLDER)
+            self.library.resume()
+            self._warm_embedder()
+            owners = self.store.documents.owners()
+            self.library.open_index(owners)
+            self.library.complete_vectors(owners)
+            self._warm = True
+        except CompanionError as error:
+            if not self._closing.is_set():
+                log.warning("warming up stopped: %s", error.message)
+                self._trouble = self._trouble or error.message
+
+    def _tick(self) -> float:
+        self.library.purge_due()
+        if self._warm:
+            self.library.mend_index(self.store.documents.owners())
+        return HOUSEKEEPING_S
+
+
+def build(
+    settings: Settings, *, engines: Sequence[ChatEngine] | None = None, light: Embedder | None = None
+) -> Companion:
+    """Everything in the order of need; tests bring their own engines and embedder.
+
+    Raises `FolderLocked` when another copy uses the data folder, `StorageError` when the folder
+    or its database cannot be used.
+    """
+    lock = _lock_folder(settings)
+    try:
+        store = Store.open(settings.database_path)
+        light = light or LateEmbedder(lambda: _load_light(settings))
+        library = Library(
+            store,
+            light,
+            VectorIndex(settings.index_dir),
+            originals=settings.originals_dir,
+            max_bytes=settings.max_upload_mb * 1_000_000,
+        )
+        catalog = Catalog(
+            _engines(settings) if engines is None else engines, show_cloud=settings.show_cloud_models
+        )
+        return Companion(settings, store, catalog, library, light, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _lock_folder(settings: Settings) -> filelock.BaseFileLock:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(settings.data_dir / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise FolderLocked(
+            f"Another copy of LLM Companion uses {settings.data_dir}; close it or choose another --data-dir."
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"The data folder {settings.data_dir} cannot be used: {error.strerror or error}."
+        ) from error
+    return lock
+
+
+def _engines(settings: Settings) -> list[ChatEngine]:
+    ollama = Ollama(
+        settings.ollama_url,
+        silence_timeout_s=settings.silence_timeout_s,
+        load_timeout_s=settings.load_timeout_s,
+    )
+    return [ollama, Builtin(lambda: builtin_gguf(settings))]
+
+
+def _load_light(settings: Settings) -> Embedder:
+    return OnnxEmbedder.load(
+        embedder_folder(settings.embed_light, settings),
+        name=settings.embed_light,
+        cache_dir=settings.weights_folder / "onnx",
+        threads=settings.embed_threads,
+    )

@@ -1,0 +1,1 @@
+"""Work while nobody needs the machine."""

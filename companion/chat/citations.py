@@ -1,0 +1,258 @@
+"""References like [1] in an answer: cleaned while it streams, or found afterwards.
+
+Knows brackets, code and words. It does not know models, documents or how a reference looks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+LONGEST_REFERENCE = 60
+MATCH_SHARE = 0.6
+"""A sentence is matched to a passage that holds this share of its words, rare words counting more.
+
+Sentences taken over, whole or lightly reworded, pass; those that only share the subject do not.
+A missing reference is better than a wrong one, so it stands rather high.
+"""
+MATCH_WORDS = 3
+"""Fewer words in common prove nothing."""
+
+_OPENING, _CLOSING = "[【", "]】"
+_INSIDE = frozenset("0123456789,; -–[]【】")
+_NUMBER = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
+_REFERENCE = re.compile(r"[ \t]*\[\d{1,2}\]")
+_CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_SENTENCE = re.compile(r"[^\s.!?][^\n]*?(?:[.!?]+(?=[\s\"”')]|$)|(?=\n)|$)", re.MULTILINE)
+_WORD = re.compile(r"[^\W_]{2,}")
+_STOP_WORDS = frozenset(
+    "about after all also an and any are as at be because been but by can could do does for from had has "
+    "have how if in into is it its may more most no not of on only or other our out over so some such "
+    "than that the their them then there these they this to under up was we were what when where which "
+    "who will with would you your passage passages document documents according".split()
+)
+
+
+class _Where(Enum):
+    TEXT = auto()
+    SPAN = auto()
+    """Code within a line."""
+    BLOCK = auto()
+    """A fenced block of code."""
+
+
+class CitationStream:
+    """Tokens in, tokens out; references come out as `[n]`, unknown numbers not at all.
+
+    Decides character by character, so the same text gives the same result however it is split.
+    What may still become a reference is held back: `[1` may be `[1]` or `[1, 2]`.
+    """
+
+    def __init__(self, known: Collection[int]) -> None:
+        self._known = frozenset(known)
+        self._used: list[int] = []
+        self._where = _Where.TEXT
+        self._fence = ""
+        self._ticks = ""
+        self._line_is_blank = True
+        self._spaces = ""
+        self._held = ""
+        self._previous = "\n"
+        self._removed_space = False
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """Known numbers in the order of their first use."""
+        return tuple(self._used)
+
+    def feed(self, text: str) -> str:
+        return "".join(self._step(character) for character in text)
+
+    def close(self) -> str:
+        """What was held back when the text ended. Nothing the second time."""
+        rest, self._spaces, self._held = self._spaces + self._held, "", ""
+        return rest
+
+    def _step(self, character: str) -> str:
+        if self._held:
+            return self._continue(character)
+        self._turn_of_ticks(character)
+        if self._where is _Where.TEXT and character == " ":
+            self._spaces += character
+            self._previous = character
+            return ""
+        if self._where is _Where.TEXT and character in _OPENING and self._previous != "\\":
+            self._held = character
+            return ""
+        return self._pass_on(character)
+
+    def _continue(self, character: str) -> str:
+        self._held += character
+        if not _may_be_reference(self._held):
+            # Only the first bracket is ruled out; a reference may begin within the rest.
+            broken, self._held = self._held, ""
+            return self._pass_on(broken[0]) + self.feed(broken[1:])
+        if _is_whole(self._held):
+            reference, self._held = self._held, ""
+            return self._normalise(reference)
+        return ""
+
+    def _normalise(self, reference: str) -> str:
+        numbers = _numbers(reference)
+        if not numbers:
+            return "".join(self._pass_on(each) for each in reference)
+        known = [number for number in numbers if number in self._known]
+        self._used += [number for number in known if number not in self._used]
+        self._previous = "]"
+        self._line_is_blank = False
+        if not known:
+            self._removed_space = self._removed_space or bool(self._spaces)
+            self._spaces = ""
+            return ""
+        return self._take_spaces("[") + "".join(f"[{number}]" for number in known)
+
+    def _pass_on(self, character: str) -> str:
+        said = self._take_spaces(character) + character
+        if character == "\n":
+            self._line_is_blank = True
+            if self._where is _Where.SPAN:
+                # An odd backtick in a sentence must not hide the references of the rest.
+                self._where = _Where.TEXT
+        elif character not in " \t`~":
+            self._line_is_blank = False
+        self._previous = character
+        return said
+
+    def _take_spaces(self, following: str) -> str:
+        spaces, self._spaces = self._spaces, ""
+        if self._removed_space and not spaces and (following.isalnum() or following == "["):
+            spaces = " "
+        self._removed_space = False
+        return spaces
+
+    def _turn_of_ticks(self, character: str) -> None:
+        """Follow a run of ` or ~; when it ends, code may have begun or ended."""
+        if character in "`~" and (not self._ticks or self._ticks[0] == character):
+            self._ticks += character
+            return
+        ticks, self._ticks = self._ticks, character if character in "`~" else ""
+        if ticks:
+            self._end_of_ticks(ticks)
+
+    def _end_of_ticks(self, ticks: str) -> None:
+        fenced = len(ticks) >= 3 and self._line_is_blank
+        if self._where is _Where.TEXT:
+            if fenced or ticks[0] == "`":
+                self._where = _Where.BLOCK if fenced else _Where.SPAN
+                self._fence = ticks
+        elif self._where is _Where.SPAN:
+            if ticks == self._fence:
+                self._where = _Where.TEXT
+        elif fenced and ticks.startswith(self._fence):
+            self._where = _Where.TEXT
+        self._line_is_blank = False
+
+
+def _may_be_reference(held: str) -> bool:
+    """Whether more characters can still make this a reference, or it is one."""
+    if len(held) > LONGEST_REFERENCE:
+        return False
+    if held[0] == "【" and "†" in held:
+        return bool(re.fullmatch(r"【\d{1,2}†[^【\n]*", held))
+    if held[0] == "【" and re.fullmatch(r"【\d{1,2}†", held):
+        return True
+    return set(held) <= _INSIDE and not re.search(r"\d{3}", held)
+
+
+def _is_whole(held: str) -> bool:
+    return sum(held.count(each) for each in _OPENING) == sum(held.count(each) for each in _CLOSING)
+
+
+def _numbers(reference: str) -> list[int]:
+    """`[1, 3-5]` is 1, 3, 4, 5; in order, each once."""
+    found: dict[int, None] = {}
+    for first, last in _NUMBER.findall(reference.partition("†")[0]):
+        for number in range(int(first), int(last or first) + 1):
+            found[number] = None
+    return list(found)
+
+
+def without_references(text: str) -> str:
+    """The text of an earlier answer: its numbers mean nothing in another turn."""
+    return _REFERENCE.sub("", text)
+
+
+# --- references found afterwards ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """An answer with references that were found by comparing words."""
+
+    text: str
+    numbers: tuple[int, ...]
+    """In the order of the text."""
+
+
+def match_sentences(answer: str, passages: Mapping[int, str]) -> Matched:
+    """Give each sentence the number of the passage it repeats, if there is one.
+
+    A word counts more the fewer passages have it, and most when none has it: a sentence
+    with words of its own is not proven by a passage.
+    """
+    words = {number: _words(text) for number, text in passages.items()}
+    pieces: list[str] = []
+    numbers: dict[int, None] = {}
+    end = 0
+    for start, stop in _sentences(answer):
+        number = _best_passage(_words(answer[start:stop]), words)
+        if number is None:
+            continue
+        numbers[number] = None
+        at = start + len(answer[start:stop].rstrip(" \t.!?\"”')*_"))
+        pieces += [answer[end:at], f" [{number}]"]
+        end = at
+    return Matched("".join([*pieces, answer[end:]]), tuple(numbers))
+
+
+def _sentences(answer: str) -> Iterator[tuple[int, int]]:
+    code = [match.span() for match in _CODE.finditer(answer)]
+    for match in _SENTENCE.finditer(answer):
+        start, stop = match.span()
+        if match[0].startswith(("#", "|")) or any(begin < stop and start < end for begin, end in code):
+            continue
+        yield start, stop
+
+
+def _best_passage(sentence: frozenset[str], passages: Mapping[int, frozenset[str]]) -> int | None:
+    if len(sentence) < MATCH_WORDS:
+        return None
+    weights = {word: _weight(word, passages) for word in sentence}
+    total = sum(weights.values())
+    best, number = MATCH_SHARE, None
+    for candidate, words in passages.items():
+        shared = sentence & words
+        share = sum(weights[word] for word in shared) / total
+        if len(shared) >= MATCH_WORDS and (share > best or (number is None and share == best)):
+            best, number = share, candidate
+    return number
+
+
+def _weight(word: str, passages: Mapping[int, frozenset[str]]) -> float:
+    having = sum(word in words for words in passages.values())
+    return math.log(1 + len(passages) / (having or 0.5))
+
+
+def _words(text: str) -> frozenset[str]:
+    found = (match.lower() for match in _WORD.findall(text))
+    return frozenset(_stem(word) for word in found if word not in _STOP_WORDS)
+
+
+def _stem(word: str) -> str:
+    for ending in ("ing", "ed", "es", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word

@@ -1,0 +1,147 @@
+"""What can go wrong, as one tree. Each text is one sentence for the person.
+
+CompanionError
+├── InvalidInput            a value that cannot be used, with the reason
+├── NotFound                no such thing, or not yours: the two look the same
+├── Conflict                the thing is in a state that does not allow this
+├── Refused                 not allowed in this mode
+├── DocumentError           a file that cannot become part of the library
+│   ├── UnknownFormat
+│   ├── UnreadableDocument
+│   ├── EncryptedDocument
+│   ├── EmptyDocument
+│   └── DocumentTooLarge
+├── EngineError             a chat engine did not do its work
+│   ├── EngineUnavailable
+│   ├── ModelMissing
+│   ├── EngineBusy
+│   ├── EngineOutOfMemory
+│   ├── EngineSilent
+│   └── StreamBroken
+├── EmbedderError           an embedder cannot be used
+│   ├── WeightsMissing
+│   └── EmbedderWarming
+├── IndexUnusable           the vector index is torn; it will be rebuilt
+└── StorageError            the data folder or its database cannot be used
+    ├── FolderLocked
+    ├── DatabaseTooNew
+    └── DiskFull
+
+It does not know status codes, toasts or log lines: the doors map types to those.
+"""
+
+from __future__ import annotations
+
+
+class CompanionError(Exception):
+    """Base of all errors that are meant to be read by a person."""
+
+    code = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidInput(CompanionError):
+    code = "invalid_input"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(CompanionError):
+    code = "not_found"
+
+
+class Conflict(CompanionError):
+    code = "conflict"
+
+
+class Refused(CompanionError):
+    code = "refused"
+
+
+class DocumentError(CompanionError):
+    code = "document_error"
+
+
+class UnknownFormat(DocumentError):
+    code = "unknown_format"
+
+
+class UnreadableDocument(DocumentError):
+    code = "unreadable_document"
+
+
+class EncryptedDocument(DocumentError):
+    code = "encrypted_document"
+
+
+class EmptyDocument(DocumentError):
+    code = "empty_document"
+
+
+class DocumentTooLarge(DocumentError):
+    code = "document_too_large"
+
+
+class EngineError(CompanionError):
+    code = "engine_error"
+
+
+class EngineUnavailable(EngineError):
+    code = "engine_unavailable"
+
+
+class ModelMissing(EngineError):
+    code = "model_missing"
+
+
+class EngineBusy(EngineError):
+    code = "engine_busy"
+
+
+class EngineOutOfMemory(EngineError):
+    code = "engine_out_of_memory"
+
+
+class EngineSilent(EngineError):
+    code = "engine_silent"
+
+
+class StreamBroken(EngineError):
+    code = "stream_broken"
+
+
+class EmbedderError(CompanionError):
+    code = "embedder_error"
+
+
+class WeightsMissing(EmbedderError):
+    code = "weights_missing"
+
+
+class EmbedderWarming(EmbedderError):
+    code = "embedder_warming"
+
+
+class IndexUnusable(CompanionError):
+    code = "index_unusable"
+
+
+class StorageError(CompanionError):
+    code = "storage_error"
+
+
+class FolderLocked(StorageError):
+    code = "folder_locked"
+
+
+class DatabaseTooNew(StorageError):
+    code = "database_too_new"
+
+
+class DiskFull(StorageError):
+    code = "disk_full"

@@ -1,0 +1,1 @@
+"""Who answers, who embeds: chat engines, their catalog, and embedders."""

@@ -1,0 +1,205 @@
+"""A child in which torch lives: exports an embedder to ONNX, and checks that the vectors are the same.
+
+Knows torch, sentence-transformers and ONNX. It does not know documents or the store; its answer
+is one line of JSON on stdout, and it may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import numpy as np
+
+from companion.child import follow_parent, refuse_network
+from companion.errors import EmbedderError
+from companion.inference.embedders import (
+    EXPORT_FORMAT,
+    MODEL_FILE,
+    SIDECAR_FILE,
+    TOKENIZER_FILE,
+    OnnxEmbedder,
+    identify,
+    read_recipe,
+)
+from companion.inference.files import put_in_place, sha256
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OPSET = 17
+SAME_COSINE = 0.9999
+LONGEST_CHECK_TOKENS = 700
+
+SENTENCES = (
+    "",
+    "yes",
+    "What is hybrid mode?",
+    "How do I add documents to the library, and who can read them afterwards?",
+    "UPPER CASE, lower case; numbers 3.14159 and 1,000,000 — and a dash.",
+    "Grüße aus Köln: naïve café, 東京タワー, Ελληνικά, 🙂 emoji.",
+    "def embed(texts: list[str]) -> None: ...",
+    "The quick brown fox jumps over the lazy dog. " * 3,
+    "A passage is a piece of a document of about five hundred tokens; search and citation work on it. " * 4,
+    "Rain fell on the harbour while the last ferry waited for nobody in particular.\n\n" * 8,
+)
+
+
+def export(folder: Path, target: Path, weights: str) -> None:
+    """Write the folder `target`: model, tokenizer and sidecar, whole or not at all.
+
+    Raises EmbedderError when the model cannot be exported or its vectors differ.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        model = _open(folder)
+        recipe = read_recipe(folder)
+        # Where the two read different limits, ours is the smaller one and the model follows it.
+        model.max_seq_length = recipe.max_tokens
+        _write_model(model, partial / MODEL_FILE)
+        _write_tokenizer(model, partial / TOKENIZER_FILE)
+        embedder = OnnxEmbedder(partial, identify(recipe, folder.name, weights, 0), threads=None)
+        cosine = compare(model, embedder)
+        _write_sidecar(partial, {"weight_hash": weights, "cosine": cosine, "recipe": asdict(recipe)})
+        put_in_place(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def compare(model: SentenceTransformer, embedder: OnnxEmbedder) -> float:
+    """Smallest cosine between both, over texts of all lengths. Raises EmbedderError below .9999."""
+    identity = embedder.identity
+    length = min(identity.max_tokens, LONGEST_CHECK_TOKENS)
+    texts = [*SENTENCES, "word " * (length // 2), "one two three four five. " * (length // 4)]
+    pairs = (
+        (embedder.embed_passages(texts), identity.passage_prompt, texts),
+        (np.stack([embedder.embed_query(text) for text in texts]), identity.query_prompt, texts),
+    )
+    worst = 1.0
+    for ours, prompt, inputs in pairs:
+        theirs = model.encode(inputs, prompt=prompt, normalize_embeddings=True, show_progress_bar=False)
+        if ours.shape != theirs.shape:
+            raise EmbedderError(f"The embedder {identity.name} gives another dimension than its folder says.")
+        worst = min(worst, float((ours * theirs).sum(axis=1).min()))
+    # Written so that a NaN fails, too.
+    if not worst >= SAME_COSINE:
+        raise EmbedderError(
+            f"The embedder {identity.name} gives other vectors here (cosine {worst:.4f}): choose another."
+        )
+    return worst
+
+
+def _open(folder: Path) -> SentenceTransformer:
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return SentenceTransformer(
+            str(folder),
+            device="cpu",
+            trust_remote_code=False,
+            local_files_only=True,
+            # Fused attention does not go into an ONNX graph.
+            model_kwargs={"attn_implementation": "eager", "use_safetensors": True, "dtype": "float32"},
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+        raise EmbedderError(f"The embedder {folder.name} cannot be opened: {_first_line(error)}") from error
+
+
+def _write_model(model: SentenceTransformer, path: Path) -> None:
+    """The transformer alone, to its last hidden state; batch and sequence stay open."""
+    import torch
+
+    transformer = cast(torch.nn.Module, model[0].auto_model).eval()
+    # Two texts of different length: a mask of ones only would be traced away.
+    example = model.tokenizer(["one", "one two three four"], padding=True, return_tensors="pt")
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in example]
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = transformer
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.transformer(**dict(zip(names, inputs, strict=True)))[0]
+            return output
+
+    try:
+        torch.onnx.export(
+            LastHiddenState(),
+            tuple(example[name] for name in names),
+            str(path),
+            input_names=names,
+            output_names=["last_hidden_state"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "last_hidden_state")},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise EmbedderError(f"This kind of model cannot be exported: {_first_line(error)}") from error
+
+
+def _write_tokenizer(model: SentenceTransformer, path: Path) -> None:
+    """As sentence-transformers uses it, which may be more than the folder's file says."""
+    tokenizer = model.tokenizer
+    if tokenizer.pad_token is not None:
+        tokenizer.backend_tokenizer.enable_padding(
+            pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token
+        )
+    tokenizer.backend_tokenizer.save(str(path))
+
+
+def _write_sidecar(folder: Path, facts: dict[str, object]) -> None:
+    hashes = {file: sha256(folder / file) for file in (MODEL_FILE, TOKENIZER_FILE)}
+    sidecar = {"format": EXPORT_FORMAT, "files": hashes, **facts}
+    (folder / SIDECAR_FILE).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+def _claim_stdout() -> BinaryIO:
+    """Keep stdout for the answer: what libraries print goes to stderr."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`… export FOLDER TARGET WEIGHT_HASH`, started by `embedders.py`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m companion.inference.embedder_process", description=__doc__
+    )
+    export_parser = parser.add_subparsers(dest="verb", required=True).add_parser("export")
+    export_parser.add_argument("folder", type=Path)
+    export_parser.add_argument("target", type=Path)
+    export_parser.add_argument("weight_hash")
+    chosen = parser.parse_args(arguments)
+    follow_parent()
+    refuse_network()
+    warnings.simplefilter("ignore")
+    with _claim_stdout() as answer:
+        try:
+            export(chosen.folder, chosen.target, chosen.weight_hash)
+        except EmbedderError as error:
+            answer.write(json.dumps({"error": error.message}).encode())
+            return 1
+        answer.write(b"{}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Documents become findable: files are read, cut into passages, indexed and searched."""

@@ -1,0 +1,219 @@
+"""A layer: the vectors of one embedder over the library, stored first and indexed after.
+
+Knows how vectors get into SQLite and the index, and which of the two may answer. It does not
+know files, words or conversations.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from companion.domain import Embedder, Passage
+from companion.errors import EmbedderError, IndexUnusable
+from companion.library.ranking import DEPTH, best_windows, exact
+from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
+
+if TYPE_CHECKING:
+    from companion.domain import Vectors
+    from companion.storage.embeddings import EmbeddingStore
+
+log = logging.getLogger(__name__)
+
+BATCH_WINDOWS = 64
+"""Windows per commit: about two seconds of work on two cores."""
+PROBE_SAMPLES = 60
+WINDOWS_PER_PASSAGE = 3
+"""A passage of 500 tokens is three windows of a 256-token model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which documents a search may see."""
+
+    owners: tuple[str, ...]
+    doc_ids: tuple[str, ...] | None = None
+    """None: everything of the owners."""
+
+    @property
+    def whole(self) -> bool:
+        return self.doc_ids is None and len(self.owners) == 1
+
+
+@dataclass(slots=True)
+class _Matrix:
+    """Stored vectors held for exact search until the library changes."""
+
+    scope: Scope
+    change: int
+    keys: list[str]
+    rows: Vectors
+
+
+class Layer:
+    """One embedder's vectors. SQLite is right; the index answers only after it was compared."""
+
+    def __init__(self, stored: EmbeddingStore, index: VectorIndex, embedder: Embedder) -> None:
+        self._stored = stored
+        self._index = index
+        self._embedder = embedder
+        self._change = 0
+        self._matrix: _Matrix | None = None
+        self._lock = threading.Lock()
+        self.serving = False
+        """The index agreed with SQLite and may answer."""
+
+    @property
+    def embedder_id(self) -> str:
+        return self._embedder.identity.embedder_id
+
+    def embed_query(self, question: str) -> Vectors:
+        return self._embedder.embed_query(question)
+
+    def rank(self, scope: Scope, query: Vectors) -> dict[str, float]:
+        """Passages nearest to a vector of this space: chunk id to cosine of the best window."""
+        count = DEPTH * WINDOWS_PER_PASSAGE
+        if self.serving and scope.whole:
+            try:
+                return best_windows(self._index.search(self._collection(scope.owners[0]), query, count))
+            except IndexUnusable:
+                self._stop_serving()
+        matrix = self._load(scope)
+        return best_windows(exact(query, matrix.keys, matrix.rows, count))
+
+    def vectors(self, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
+        """Stored vectors of passages, shape (windows, dimension) each."""
+        return self._stored.vectors(self.embedder_id, chunk_ids)
+
+    def fill(self, owner: str, passages: Sequence[Passage], proceed: Callable[[int], bool]) -> bool:
+        """Embed passages that have no vectors yet; equal texts of one owner are embedded once.
+
+        Each batch is committed before it is indexed, so a kill costs the batch in flight at most.
+        `proceed` hears after each batch how many passages are done and says whether to go on.
+        Returns whether all were done.
+        """
+        self._stored.register(self._embedder.identity)
+        known = self._stored.reusable(self.embedder_id, owner, [p.text_hash for p in passages])
+        self._keep(owner, [(p, known[p.text_hash]) for p in passages if p.text_hash in known])
+        twins: dict[str, list[Passage]] = {}
+        for passage in passages:
+            if passage.text_hash not in known:
+                twins.setdefault(passage.text_hash, []).append(passage)
+        done = len(passages) - sum(map(len, twins.values()))
+        for batch in self._batches(list(twins.values())):
+            if not proceed(done):
+                return False
+            self._keep(
+                owner, [(passage, vectors) for same, vectors in self._embed(batch) for passage in same]
+            )
+            done += sum(len(same) for same, _windows in batch)
+        return True
+
+    def index_again(self, owner: str, chunk_ids: Sequence[str]) -> None:
+        """Put stored vectors back into the index; harmless where they are there."""
+        try:
+            stored = self.vectors(chunk_ids)
+        except EmbedderError:
+            return
+        rows = [(vector_id(key, n), row) for key, vectors in stored.items() for n, row in enumerate(vectors)]
+        self._changed()
+        if rows:
+            ids, vectors = zip(*rows, strict=True)
+            self._indexed(lambda: self._index.upsert(self._collection(owner), ids, np.stack(vectors)))
+
+    def forget(self, owner: str, ids: Sequence[str]) -> None:
+        """Take vectors out of the index; their rows are gone already."""
+        self._changed()
+        self._indexed(lambda: self._index.delete(self._collection(owner), ids))
+
+    def samples(self, owners: Sequence[str]) -> list[Sample]:
+        """Stored vectors, spread over everything, which a healthy index must find."""
+        found: list[Sample] = []
+        for owner in owners:
+            chunk_ids, windows, rows = self._stored.matrix(self.embedder_id, [owner])
+            step = max(1, len(chunk_ids) // PROBE_SAMPLES)
+            found += [
+                Sample(self._collection(owner), vector_id(chunk_ids[i], windows[i]), rows[i])
+                for i in range(0, len(chunk_ids), step)
+            ]
+        return found
+
+    def heal(self, owners: Sequence[str]) -> int:
+        """Make the index agree with SQLite; returns how many entries differed."""
+        differed = 0
+        for owner in owners:
+            collection = self._collection(owner)
+            chunk_ids, windows, rows = self._stored.matrix(self.embedder_id, [owner])
+            wanted = [vector_id(key, window) for key, window in zip(chunk_ids, windows, strict=True)]
+            present = self._index.ids(collection)
+            extra = sorted(present.difference(wanted))
+            missing = [i for i, key in enumerate(wanted) if key not in present]
+            self._index.delete(collection, extra)
+            self._index.upsert(collection, [wanted[i] for i in missing], rows[missing])
+            differed += len(extra) + len(missing)
+        return differed
+
+    def _embed(self, batch: list[tuple[list[Passage], list[str]]]) -> list[tuple[list[Passage], Vectors]]:
+        rows = self._embedder.embed_passages([window for _same, windows in batch for window in windows])
+        borders = np.cumsum([len(windows) for _same, windows in batch])[:-1]
+        return [(same, part) for (same, _w), part in zip(batch, np.split(rows, borders), strict=True)]
+
+    def _batches(self, twins: list[list[Passage]]) -> list[list[tuple[list[Passage], list[str]]]]:
+        """Groups of equal passages with their windows, about `BATCH_WINDOWS` windows each."""
+        sized, total = [], 0
+        for same in twins:
+            windows = self._embedder.windows(same[0].text)
+            sized.append((total // BATCH_WINDOWS, (same, windows)))
+            total += len(windows)
+        return [
+            [entry for _number, entry in group] for _key, group in groupby(sized, key=lambda pair: pair[0])
+        ]
+
+    def _keep(self, owner: str, embedded: Sequence[tuple[Passage, Vectors]]) -> None:
+        if not embedded:
+            return
+        rows = [(p.chunk_id, number, row) for p, vectors in embedded for number, row in enumerate(vectors)]
+        self._stored.save(self.embedder_id, rows)
+        self._changed()
+        ids = [vector_id(key, number) for key, number, _row in rows]
+        self._indexed(
+            lambda: self._index.upsert(self._collection(owner), ids, np.stack([row for *_, row in rows]))
+        )
+
+    def _indexed(self, write: Callable[[], None]) -> None:
+        # A closed index is filled from SQLite when it opens.
+        if not self._index.open:
+            return
+        try:
+            write()
+        except IndexUnusable:
+            self._stop_serving()
+
+    def _stop_serving(self) -> None:
+        log.warning("the vector index failed; stored vectors answer until it is rebuilt")
+        self.serving = False
+
+    def _changed(self) -> None:
+        self._change += 1
+
+    def _load(self, scope: Scope) -> _Matrix:
+        with self._lock:
+            held = self._matrix
+            if held is None or held.scope != scope or held.change != self._change:
+                change = self._change
+                keys, _windows, rows = self._stored.matrix(self.embedder_id, scope.owners, scope.doc_ids)
+                held = self._matrix = _Matrix(scope, change, keys, rows)
+            return held
+
+    def release(self) -> None:
+        """Give back the memory of exact search."""
+        self._matrix = None
+
+    def _collection(self, owner: str) -> str:
+        return collection_name(self.embedder_id, owner)

@@ -1,0 +1,251 @@
+"""The vector index: Chroma as a cache that can be thrown away, and the probe that tells when.
+
+Knows ids and vectors. It does not know texts, owners' rights or SQLite: whoever calls brings
+the stored vectors to rebuild from. Chroma's files are not crash-safe, so they are opened by a
+child first (`python -m companion.library.vectors`), which may hang, crash or grow in our place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import select
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from companion.child import Child, follow_parent, limit_resources
+from companion.errors import IndexUnusable
+
+if TYPE_CHECKING:
+    from companion.domain import Vectors
+
+log = logging.getLogger(__name__)
+
+PIECE = 32
+"""Vectors per write. Chroma holds the interpreter's lock for a whole call: 32 take about 75 ms."""
+READ_PIECE = 2000
+PROBE_TIMEOUT_S = 20.0
+PROBE_MEMORY = 8 * 1024**3
+PROBE_FILE_GROWTH = 256 * 1024**2
+PROBE_NEIGHBOURS = 10
+LINKS_TO_DATA = 10
+"""A link file more than this many times its data file is torn: one was seen at 2.7 TB, sparse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A stored vector that the index must find again."""
+
+    collection: str
+    vector_id: str
+    vector: Vectors
+
+
+def collection_name(embedder_id: str, owner: str) -> str:
+    """One collection per space and owner: spaces never mix, and no filter is ever needed."""
+    return f"{embedder_id}-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
+
+
+def vector_id(chunk_id: str, window: int) -> str:
+    return f"{chunk_id}#{window}"
+
+
+class VectorIndex:
+    """Chroma in one folder per generation: a torn one is left behind, never repaired in place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._client: Any = None
+        self._collections: dict[str, Any] = {}
+        self._writing = threading.RLock()
+
+    @property
+    def open(self) -> bool:
+        return self._client is not None
+
+    def warm(self) -> None:
+        """Import Chroma, which takes a second."""
+        import chromadb  # noqa: F401
+
+    @property
+    def exists(self) -> bool:
+        return self.generation().exists()
+
+    def generation(self) -> Path:
+        """Folder of the newest generation; the first one if there is none."""
+        found = sorted(path for path in self._folder.glob("[0-9]*") if path.is_dir())
+        return found[-1] if found else self._folder / "0001"
+
+    def probe(self, samples: Sequence[Sample]) -> None:
+        """Raises `IndexUnusable` if the newest generation is torn or forgetful."""
+        generation = self.generation()
+        check_file_sizes(generation)
+        check_in_child(generation, samples)
+
+    def connect(self) -> None:
+        """Open the newest generation in this process; probe it before."""
+        import chromadb
+        from chromadb.config import Settings
+
+        generation = self.generation()
+        generation.mkdir(parents=True, exist_ok=True)
+        with self._writing, translated():
+            self._client = chromadb.PersistentClient(
+                path=str(generation), settings=Settings(anonymized_telemetry=False)
+            )
+
+    def set_aside(self) -> None:
+        """Leave the newest generation and begin another; the old files are removed."""
+        with self._writing:
+            torn = self.generation()
+            self.close()
+            fresh = self._folder / f"{int(torn.name) + 1:04d}"
+            fresh.mkdir(parents=True)
+            for old in self._folder.glob("[0-9]*"):
+                if old != fresh:
+                    shutil.rmtree(old, ignore_errors=True)
+
+    def upsert(self, collection: str, ids: Sequence[str], vectors: Vectors) -> None:
+        """Write vectors, shape (len(ids), dimension), in small pieces."""
+        for start in range(0, len(ids), PIECE):
+            piece = slice(start, start + PIECE)
+            with self._writing, translated():
+                self._collection(collection).upsert(ids=list(ids[piece]), embeddings=vectors[piece])
+            # Lets threads that waited for the interpreter's lock go first.
+            time.sleep(0.001)
+
+    def delete(self, collection: str, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), PIECE):
+            with self._writing, translated():
+                self._collection(collection).delete(ids=list(ids[start : start + PIECE]))
+
+    def search(self, collection: str, query: Vectors, count: int) -> list[tuple[str, float]]:
+        """Nearest windows as (chunk id, cosine), best first; a passage may come several times."""
+        with translated():
+            found = self._collection(collection).query(
+                query_embeddings=query[None, :], n_results=count, include=["distances"]
+            )
+        return [
+            (key.rpartition("#")[0], 1.0 - float(distance))
+            for key, distance in zip(found["ids"][0], found["distances"][0], strict=True)
+        ]
+
+    def ids(self, collection: str) -> set[str]:
+        """All vector ids of a collection."""
+        found: set[str] = set()
+        with translated():
+            while page := self._collection(collection).get(include=[], limit=READ_PIECE, offset=len(found))[
+                "ids"
+            ]:
+                found.update(page)
+        return found
+
+    def close(self) -> None:
+        with self._writing:
+            client, self._client = self._client, None
+            self._collections.clear()
+            if client is not None:
+                client.close()
+
+    def _collection(self, name: str) -> Any:
+        client = self._client
+        if client is None:
+            raise IndexUnusable("The vector index is closed.")
+        if name not in self._collections:
+            self._collections[name] = open_collection(client, name)
+        return self._collections[name]
+
+
+def open_collection(client: Any, name: str) -> Any:
+    # Without an explicit None, Chroma would fetch an embedding model of its own.
+    return client.get_or_create_collection(
+        name, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 400}}
+    )
+
+
+class translated:
+    """Turns whatever Chroma raises into `IndexUnusable`; its Rust part has no common base."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, IndexUnusable):
+            raise IndexUnusable("The vector index cannot be used; it is being rebuilt.") from error
+
+
+def check_file_sizes(generation: Path) -> None:
+    """A look at sizes finds the worst damage without opening anything."""
+    for links in generation.glob("*/link_lists.bin"):
+        data = links.with_name("data_level0.bin")
+        if not data.exists() or links.stat().st_size > LINKS_TO_DATA * max(data.stat().st_size, 1):
+            raise IndexUnusable(f"The vector index is torn: {links.name} has an impossible size.")
+
+
+def check_in_child(generation: Path, samples: Sequence[Sample]) -> None:
+    """Let a child open the generation and find the samples; it is killed when it takes too long."""
+    child = Child("companion.library.vectors", [str(generation)])
+    try:
+        child.stdin.write("".join(_to_line(sample) for sample in samples).encode())
+        child.stdin.close()
+        # A torn index may hang for ever at open.
+        readable, _, _ = select.select([child.stdout], [], [], PROBE_TIMEOUT_S)
+        answer = child.stdout.readline().decode().strip() if readable else "it does not open"
+    except BrokenPipeError:
+        answer = "it crashes at open"
+    finally:
+        child.kill()
+    if answer != "ok":
+        raise IndexUnusable(f"The vector index is torn: {answer or 'it crashes at open'}.")
+
+
+def _to_line(sample: Sample) -> str:
+    return (
+        json.dumps([sample.collection, sample.vector_id, [round(float(x), 5) for x in sample.vector]]) + "\n"
+    )
+
+
+def _forgotten(client: Any, lines: Iterable[str]) -> str | None:
+    """What is wrong with the index, as half a sentence; None when every sample is found."""
+    for line in lines:
+        name, key, vector = json.loads(line)
+        query = np.asarray(vector, dtype=np.float32)[None, :]
+        found = open_collection(client, name).query(
+            query_embeddings=query, n_results=PROBE_NEIGHBOURS, include=["distances"]
+        )
+        twins = [d for d in found["distances"][0] if d < 1e-3]
+        # Many equal passages may fill the list with the sample's twins.
+        if key not in found["ids"][0] and len(twins) < PROBE_NEIGHBOURS:
+            return "it has lost vectors"
+    return None
+
+
+def _probe_main() -> None:
+    follow_parent()
+    generation = Path(sys.argv[1])
+    largest = max((path.stat().st_size for path in generation.rglob("*") if path.is_file()), default=0)
+    limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=60, file_bytes=largest + PROBE_FILE_GROWTH)
+    import chromadb
+    from chromadb.config import Settings
+
+    client: Any = chromadb.PersistentClient(
+        path=str(generation), settings=Settings(anonymized_telemetry=False)
+    )
+    sys.stdout.write((_forgotten(client, sys.stdin) or "ok") + "\n")
+    sys.stdout.flush()
+    client.close()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _probe_main()

@@ -1,0 +1,85 @@
+"""Full text over the passages: SQLite's FTS5, kept in step with their table by triggers.
+
+Knows the FTS5 table, its triggers and its query language. It does not know which words are
+worth asking for: that is the library's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, TextClause, text
+
+from companion.storage.tables import clean
+
+MAX_TERMS = 256
+"""More terms make a query slow and no better."""
+
+_TRIGGERS = {
+    "passages_fts_insert": """AFTER INSERT ON document_chunks BEGIN
+        INSERT INTO passages_fts(rowid, text) VALUES (new.seq, new.text);
+    END""",
+    "passages_fts_delete": """AFTER DELETE ON document_chunks BEGIN
+        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.seq, old.text);
+    END""",
+    "passages_fts_update": """AFTER UPDATE OF seq, text ON document_chunks BEGIN
+        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.seq, old.text);
+        INSERT INTO passages_fts(rowid, text) VALUES (new.seq, new.text);
+    END""",
+}
+
+# CROSS JOIN fixes the order of the loops: FTS5 ranks first, and rows are looked up only until
+# the limit is reached.
+_SEARCH = """
+    SELECT c.chunk_id, -f.rank
+    FROM passages_fts AS f CROSS JOIN document_chunks AS c ON c.seq = f.rowid
+    WHERE f.passages_fts MATCH :match AND c.doc_id IN (
+        SELECT doc_id FROM documents
+        WHERE deleted_at IS NULL AND owner IN (SELECT value FROM json_each(:owners)) {scope})
+    ORDER BY f.rank LIMIT :limit
+"""
+_SCOPE = "AND doc_id IN (SELECT value FROM json_each(:doc_ids))"
+
+
+def search_statement(*, scoped: bool) -> TextClause:
+    """Parameters `match`, `owners`, `limit`, and `doc_ids` if scoped; lists are JSON arrays.
+
+    Gives (chunk_id, score), best first; the score is FTS5's BM25, higher is better.
+    """
+    return text(_SEARCH.format(scope=_SCOPE if scoped else ""))
+
+
+def create_full_text(connection: Connection) -> None:
+    """Create table and triggers where they lack, and fill the table from the passages.
+
+    A migration that rebuilds `document_chunks` calls this afterwards: the rebuild drops the
+    triggers without a word.
+    """
+    connection.exec_driver_sql(
+        "CREATE VIRTUAL TABLE IF NOT EXISTS passages_fts USING fts5("
+        "text, content='document_chunks', content_rowid='seq',"
+        " tokenize='porter unicode61 remove_diacritics 2')"
+    )
+    for name, body in _TRIGGERS.items():
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {body}")
+    connection.exec_driver_sql("INSERT INTO passages_fts(passages_fts) VALUES ('rebuild')")
+
+
+def forget_deleted_words(connection: Connection) -> None:
+    """Merge all segments into one: until then, words of deleted passages stay in the file."""
+    connection.exec_driver_sql("INSERT INTO passages_fts(passages_fts) VALUES ('optimize')")
+
+
+def match_expression(terms: Sequence[str]) -> str | None:
+    """The terms as an FTS5 query: each quoted, joined by OR; None if nothing can be asked."""
+    usable = list(dict.fromkeys(_quoted(term) for term in map(clean, terms) if _has_word(term)))
+    return " OR ".join(usable[:MAX_TERMS]) or None
+
+
+def _has_word(term: Iterable[str]) -> bool:
+    return any(character.isalnum() for character in term)
+
+
+def _quoted(term: str) -> str:
+    return '"' + term.replace('"', '""') + '"'

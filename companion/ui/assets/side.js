@@ -1,0 +1,5 @@
+element.querySelector('.lc-new').addEventListener('click', () => {
+  document.body.classList.remove('lc-drawer');
+  trigger('fresh');
+});
+element.querySelector('.lc-hide').addEventListener('click', () => lc.drawer(false));

@@ -1,0 +1,88 @@
+"""Where a person is on the page: who they are, which chat they look at, what time it is there.
+
+Knows Gradio's requests and events. It does not know what any panel shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from html import escape
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from companion.domain import LOCAL_OWNER
+from companion.errors import CompanionError, InvalidInput
+
+ASSETS = Path(__file__).parent / "assets"
+
+Update = dict[Any, Any]
+"""Component → its new value or settings, as Gradio takes it from a handler."""
+
+QUEUED: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+"""For events that take long: any number at once."""
+AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+"""For events that answer within milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The components that hold what is one tab's own."""
+
+    session: gr.State
+    """The chat that is looked at; None for a new one."""
+    zone: gr.Textbox
+    """The browser's time zone, such as `Europe/Berlin`."""
+
+
+def owner_of(request: gr.Request) -> str:
+    """Whose page this is. Without logins there is one person."""
+    return LOCAL_OWNER
+
+
+def zone_of(name: str | None) -> tzinfo | None:
+    """None, the server's own zone, for a name that nobody knows."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def html(value: str = "", *, js: str | None = None, **looks: Any) -> gr.HTML:
+    """Finished HTML, with a script of ours where it has something to tell the server."""
+    return gr.HTML(value, js_on_load=asset(js) if js else None, apply_default_css=False, **looks)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """An error of the core becomes a toast with its sentence; the page stays as it was."""
+    try:
+        yield
+    except CompanionError as error:
+        raise gr.Error(escape(error.message), duration=10, print_exception=False, title="") from error
+
+
+def warn(message: str) -> None:
+    gr.Warning(escape(message), duration=10, title="")
+
+
+def uploaded(path: str) -> Path:
+    """The file that the browser has just uploaded. Raises `InvalidInput` for any other path."""
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
+        raise InvalidInput("That file did not arrive; choose it again.")
+    return found

@@ -1,0 +1,129 @@
+"""Text of models, people and documents, made into Markdown that can do no harm.
+
+Knows Markdown as Gradio's Chatbot reads it. It does not know messages or documents. What
+comes out loads nothing from elsewhere, holds no HTML but ours, and shows where a link leads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_FENCE = re.compile(r"^ {0,3}(?P<ticks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
+_TITLE = r"(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?"
+_DESTINATION = r"\(\s*<?(?P<{0}>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?" + _TITLE + r"\s*\)"
+_INLINE = re.compile(
+    r"(?P<math>\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\])"
+    r"|(?P<escape>\\[^\n])"
+    r"|(?P<code>(?<!`)(?P<ticks>`+)(?!`)(?P<inside>[^\n]+?)(?<!`)(?P=ticks)(?!`))"
+    rf"|!\[(?P<alt>[^\[\]\n]*)\]{_DESTINATION.format('image')}"
+    r"|\[(?P<number>\d{1,3})\](?!\()"
+    rf"|\[(?P<label>[^\[\]\n]*)\]{_DESTINATION.format('link')}"
+    r"|(?P<break><br ?/?>)"
+    r"|(?P<angle><)"
+    r"|(?P<bang>!\[)"
+    r"|(?P<join>\](?=[(\[:]))",
+    re.DOTALL,
+)
+_OPENABLE = re.compile(r"(?:https?://|mailto:)[^\s<>\\\"'`]+", re.IGNORECASE)
+_MARKED = re.compile(r"[<>&\[\]!`*_~|\\$()#]")
+
+
+def harmless(text: str, chips: Mapping[int, str] | None = None) -> str:
+    """Markdown without HTML, images or hidden links; `[n]` becomes `chips[n]` where there is one."""
+    parts = []
+    for code, language in _split(text):
+        parts.append(_fenced(code, language) if language is not None else _prose(code, chips or {}))
+    return "\n".join(parts)
+
+
+def literal(text: str) -> str:
+    """The text as it stands, for a place where Markdown is read."""
+    return _MARKED.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def _split(text: str) -> list[tuple[str, str | None]]:
+    """Stretches of prose (language None) and of fenced code, in order."""
+    parts: list[tuple[str, str | None]] = []
+    lines: list[str] = []
+    opened: re.Match[str] | None = None
+    for line in text.splitlines():
+        fence = _FENCE.match(line)
+        if opened is None and fence:
+            parts.append(("\n".join(lines), None))
+            opened, lines = fence, []
+        elif opened is not None and fence and _closes(fence, opened):
+            parts.append(("\n".join(lines), opened["info"]))
+            opened, lines = None, []
+        else:
+            lines.append(_dedent(line, opened))
+    parts.append(("\n".join(lines), opened["info"] if opened else None))
+    return [part for part in parts if part[0] or part[1] is not None]
+
+
+def _closes(fence: re.Match[str], opened: re.Match[str]) -> bool:
+    return fence["ticks"].startswith(opened["ticks"]) and not fence["info"].strip()
+
+
+def _dedent(line: str, opened: re.Match[str] | None) -> str:
+    indent = opened.start("ticks") if opened else 0
+    return line[indent:] if line[:indent].isspace() else line
+
+
+def _fenced(code: str, language: str) -> str:
+    """Code at the left margin between fences longer than any in it.
+
+    Only there is it certain that Gradio's reader takes it for code too. Diagrams are shown as
+    their source: drawing them would read HTML again.
+    """
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    name = re.sub(r"[^A-Za-z0-9+#-].*", "", language.strip())
+    name = "text" if name.lower() == "mermaid" else name
+    return f"\n{ticks}{name}\n{code}\n{ticks}\n"
+
+
+def _prose(text: str, chips: Mapping[int, str]) -> str:
+    return _INLINE.sub(lambda found: _inline(found, chips), text)
+
+
+def _inline(found: re.Match[str], chips: Mapping[int, str]) -> str:
+    match found.lastgroup:
+        case "math":
+            return found[0].replace("<", r"\lt ").replace("![", "! [").replace("](", "] (")
+        case "escape":
+            return "&lt;" if found[0] == r"\<" else found[0]
+        case "image":
+            return _image(found["alt"], found["image"])
+        case "number":
+            return chips.get(int(found["number"]), literal(found[0]))
+        case "link":
+            return _link(found["label"], found["link"])
+        case "break":
+            return "<br>"
+        case "angle":
+            return "&lt;"
+        case "bang":
+            return "!&#91;"
+        case "join":
+            return "&#93;"
+        case _:
+            return _code(found[0], found["inside"])
+
+
+def _code(span: str, inside: str) -> str:
+    if re.search(r"[<\[\]!&]", inside):
+        return f"<code>{literal(inside)}</code>"
+    return span
+
+
+def _image(alt: str, address: str) -> str:
+    return f"{literal(alt) or 'Image'} <small>(image not loaded: {literal(address)})</small>"
+
+
+def _link(label: str, address: str) -> str:
+    if not _OPENABLE.fullmatch(address):
+        return f"{literal(label)} ({literal(address)})"
+    if label in (address, address.removeprefix("mailto:")):
+        return f"[{literal(label)}](<{address}>)"
+    return f"[{literal(label)}](<{address}>) <small>({literal(address)})</small>"

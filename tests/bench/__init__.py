@@ -1,0 +1,1 @@
+"""Measurements against the raw library in the same run; never assertions."""

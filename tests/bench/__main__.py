@@ -1,0 +1,11 @@
+"""`python -m tests.bench [page] [search] [ingest] [answer]`: all without a name."""
+
+import importlib
+import sys
+
+NAMES = ("page", "search", "ingest", "answer")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or NAMES:
+        for line in importlib.import_module(f"tests.bench.{name}").run():
+            print(f"- {line}", flush=True)

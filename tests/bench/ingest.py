@@ -1,0 +1,84 @@
+"""The whole way of a document, reading to searchable, against `SentenceTransformer.encode`."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from companion.app import _load_light
+from companion.config import SAMPLE_FOLDER, Settings
+from companion.domain import LOCAL_OWNER
+from companion.inference.weights import embedder_folder
+from companion.library.library import Library
+from companion.library.vectors import VectorIndex
+from companion.storage.store import Store
+from tests.bench.measures import alternate, ratios, summary
+
+SENTENCES = 1200
+RAW = """
+import json, sys, time
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer(sys.argv[1], device="cpu")
+model.encode(["warm"])
+for line in sys.stdin:
+    texts = json.loads(line)
+    started = time.perf_counter()
+    model.encode(texts)
+    print(time.perf_counter() - started, flush=True)
+"""
+
+
+def made_document(rng: np.random.Generator) -> bytes:
+    """A text of real words in new sentences, so that nothing was embedded before."""
+    words = re.findall(r"[A-Za-z]+", " ".join(p.read_text() for p in SAMPLE_FOLDER.glob("*.md")))
+    sentences = (" ".join(rng.choice(words, 16)) + "." for _ in range(SENTENCES))
+    return "\n\n".join(" ".join(s) for s in zip(*[iter(sentences)] * 6, strict=True)).encode()
+
+
+def run() -> list[str]:
+    settings = Settings()
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(3)
+    light = _load_light(settings)
+    store = Store.open(folder / "companion.db")
+    library = Library(store, light, VectorIndex(folder / "index"), originals=folder / "o", max_bytes=10**8)
+    library.warm()
+    library.add(LOCAL_OWNER, "first.txt", b"The reading child starts and the index opens.")
+    library.open_index([LOCAL_OWNER])
+    raw = subprocess.Popen(
+        [sys.executable, "-c", RAW, str(embedder_folder(settings.embed_light, settings))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    windows: list[str] = []
+    counts: list[int] = []
+
+    def ours() -> float:
+        data = made_document(rng)
+        started = time.perf_counter()
+        document = library.add(LOCAL_OWNER, f"{time.time_ns()}.txt", data)
+        took = time.perf_counter() - started
+        texts = [p.text for p in library.passages(LOCAL_OWNER, document.doc_id)]
+        windows[:] = [window for text in texts for window in light.windows(text)]
+        counts.append(len(windows))
+        return took
+
+    def encode() -> float:
+        assert raw.stdin is not None and raw.stdout is not None
+        raw.stdin.write(json.dumps(windows) + "\n")
+        raw.stdin.flush()
+        return float(raw.stdout.readline())
+
+    pairs = alternate(ours, encode, 5)
+    raw.kill()
+    library.close()
+    store.close()
+    rates = [count / one for count, (one, _other) in zip(counts[1:], pairs, strict=True)]
+    return [
+        f"ingest, reading to searchable: {summary(rates)} windows/s",
+        f"ingest, times as fast as raw encode: {ratios([(other, one) for one, other in pairs])}; the bar is 1.5",
+    ]

@@ -1,0 +1,119 @@
+"""Search time and memory with 10,000 passages."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+from companion.app import _load_light
+from companion.config import Settings
+from companion.domain import LOCAL_OWNER, Document, DocumentState, Passage, Place
+from companion.library.library import Library
+from companion.library.vectors import VectorIndex
+from companion.storage.store import Store
+from tests.bench.page import ROOT, free_port
+from tests.bench.measures import percentile, summary
+
+PASSAGES = 10_000
+PER_DOCUMENT = 100
+WINDOWS = 2
+QUESTIONS = 200
+NOUNS = "river lamp horse treaty engine garden violin market winter bridge letter island copper storm".split()
+
+
+def made_text(number: int, rng: np.random.Generator) -> str:
+    """About 500 tokens over a vocabulary with a long tail, as real texts have."""
+    words = [f"word{int(rank)}" for rank in rng.zipf(1.3, 260) if rank < 50_000]
+    return f"Passage {number} of {NOUNS[number % len(NOUNS)]} {number}: " + " ".join(words)
+
+
+def fill(store: Store, identity, rng: np.random.Generator) -> list[str]:
+    """Passages with made vectors, clustered as real ones are: only speed and memory are measured."""
+    store.embeddings.register(identity)
+    now = datetime.now(UTC)
+    centres = rng.normal(size=(200, identity.dimension))
+    texts = []
+    for start in range(0, PASSAGES, PER_DOCUMENT):
+        doc_id = f"bench{start}"
+        document = Document(
+            doc_id, LOCAL_OWNER, f"{start}.txt", "text", None, doc_id, 1, DocumentState.READING, now, now
+        )
+        store.documents.add(document)
+        passages = []
+        for index in range(PER_DOCUMENT):
+            text = made_text(start + index, rng)
+            texts.append(text)
+            key = f"{doc_id}:{index}"
+            passages.append(Passage(key, doc_id, index, text, key, Place(), 500))
+        store.documents.write_passages(doc_id, "text", (), passages)
+        store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
+        rows = centres[rng.integers(0, 200, PER_DOCUMENT * WINDOWS)] + rng.normal(
+            size=(PER_DOCUMENT * WINDOWS, identity.dimension)
+        )
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        store.embeddings.save(
+            identity.embedder_id,
+            [(p.chunk_id, w, rows[i * WINDOWS + w]) for i, p in enumerate(passages) for w in range(WINDOWS)],
+        )
+    return texts
+
+
+def run() -> list[str]:
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(7)
+    light = _load_light(Settings())
+    store = Store.open(folder / "companion.db")
+    texts = fill(store, light.identity, rng)
+    library = Library(store, light, VectorIndex(folder / "index"), originals=folder / "originals", max_bytes=10**6)
+    library.warm()
+    started = time.perf_counter()
+    library.open_index([LOCAL_OWNER])
+    built = time.perf_counter() - started
+    times: list[float] = []
+    for number in rng.integers(0, PASSAGES, QUESTIONS):
+        words = texts[number].split()
+        question = f"What about {words[3]} {words[4]} and {words[20]} in {words[50]}?"
+        times.append(library.search(LOCAL_OWNER, question).took_ms)
+    library._light.serving = False
+    exact = [library.search(LOCAL_OWNER, f"the {NOUNS[i % 14]} number {i}").took_ms for i in range(30)][5:]
+    library.close()
+    store.close()
+    lines = [
+        f"search, {PASSAGES} passages × {WINDOWS} windows: p50 {percentile(times, 0.5):.1f} ms, "
+        f"p95 {percentile(times, 0.95):.1f} ms, question embedding included; the bar is p50 25 ms",
+        f"search by exact vectors, without the index: {summary(exact, ' ms')}",
+        f"index built from stored vectors: {built:.1f} s",
+    ]
+    return [*lines, resident(folder)]
+
+
+def resident(folder: Path) -> str:
+    """Memory of the whole app on that library, after some searches."""
+    port = free_port()
+    command = [sys.executable, "companion_app.py", "--port", str(port), "--data-dir", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client:
+            while True:
+                try:
+                    if client.get("/health").json()["state"] == "ready":
+                        break
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.5)
+            httpx.get(f"http://127.0.0.1:{port}/")
+            for number in range(50):
+                client.get("/search", params={"q": f"the {NOUNS[number % 14]} number {number}"})
+        own = psutil.Process(process.pid).memory_info().rss / 1e6
+        children = sum(c.memory_info().rss for c in psutil.Process(process.pid).children(recursive=True)) / 1e6
+        return f"resident with {PASSAGES} passages: {own:.0f} MB, its children {children:.0f} MB; the bar is 500 MB"
+    finally:
+        process.terminate()
+        process.wait()
+

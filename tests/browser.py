@@ -1,0 +1,97 @@
+"""A real server with the page on it, and a real browser in front: fixtures of the page's tests.
+
+Knows how to start both and what a page must never do. It does not know what is tested.
+"""
+
+import os
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def require_chromium():
+    if not CHROMIUM.exists():
+        reason = f"{CHROMIUM} is missing, so the page cannot be tested in a browser"
+        if os.environ.get("COMPANION_BROWSER") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@contextmanager
+def serving(companion, settings):
+    """The page and its interface on a real port, as the program serves them."""
+    from companion import config, web
+    from companion.ui.page import build_page, launch_arguments
+
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    config.place_uploads(settings)
+    demo = build_page(companion)
+    web.launch(demo, companion, settings, **launch_arguments())
+    try:
+        companion.start()
+        yield web.url_of(settings)
+    finally:
+        companion.close()
+        demo.server.force_exit = True
+        demo.close(verbose=False)
+        if before is None:
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextmanager
+def chromium():
+    require_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watch:
+    """What a page did that it should not: errors on the console, requests to other hosts."""
+
+    def __init__(self, context, url):
+        self.errors = []
+        self.strangers = []
+        context.on("page", lambda page: self._join(page, url))
+
+    def _join(self, page, url):
+        page.on("console", lambda message: self._note(message.type, message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self._see(request.url, url))
+
+    def _note(self, kind, text):
+        # Gradio tries to set a <base>; our policy refuses every one of them.
+        if kind == "error" and "base URI" not in text:
+            self.errors.append(text)
+
+    def _see(self, address, url):
+        if not address.startswith((url, "data:", "blob:")):
+            self.strangers.append(address)

@@ -1,0 +1,361 @@
+"""The library through its own face: real SQLite, real Chroma, real reading child, small embedder."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from companion.domain import SAMPLE_OWNER, DocumentState
+from companion.errors import Conflict, DocumentTooLarge, NotFound, Refused, UnreadableDocument
+from companion.library.library import Library
+from companion.library.readers import ReaderProcess
+from companion.library.vectors import VectorIndex, collection_name
+from companion.storage.store import Store
+from tests.fakes import FakeEmbedder
+
+ME = "local"
+TEXT = """# Bees
+
+Bees make honey from nectar and keep it in wax cells.
+
+# Volcanoes
+
+Lava flows out of a volcano when magma reaches the surface.
+"""
+
+
+class Clock:
+    """A time that tests can move."""
+
+    def __init__(self):
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self):
+        return self.time
+
+
+class CountingEmbedder(FakeEmbedder):
+    """Counts the texts it embedded."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedded = 0
+
+    def embed_passages(self, texts):
+        self.embedded += len(texts)
+        return super().embed_passages(texts)
+
+
+class SharedReader:
+    """One reading child for all tests; a library that closes does not end it."""
+
+    def __init__(self):
+        self.process = ReaderProcess()
+        self.read = self.process.read
+
+    def close(self):
+        """Left to the end of the module."""
+
+
+@pytest.fixture(scope="module")
+def reader():
+    reader = SharedReader()
+    yield reader
+    reader.process.close()
+
+
+class Shelf:
+    """A library that can be closed and opened again on the same folder."""
+
+    def __init__(self, folder, reader):
+        self.folder = folder
+        self.reader = reader
+        self.clock = Clock()
+        self.open()
+
+    def open(self):
+        self.store = Store.open(self.folder / "companion.db")
+        self.embedder = CountingEmbedder()
+        self.index = VectorIndex(self.folder / "index")
+        self.library = Library(
+            self.store, self.embedder, self.index,
+            originals=self.folder / "originals", max_bytes=1_000_000, now=self.clock, reader=self.reader,
+        )  # fmt: skip
+        return self.library
+
+    def close(self):
+        self.library.close()
+        self.store.close()
+
+    def reopen(self):
+        self.close()
+        return self.open()
+
+    def found(self, question, owner=ME):
+        return [hit.passage.text for hit in self.library.search(owner, question).hits]
+
+
+@pytest.fixture
+def shelf(tmp_path, reader):
+    shelf = Shelf(tmp_path, reader)
+    yield shelf
+    shelf.close()
+
+
+def test_a_document_comes_in_and_is_found(shelf):
+    document = shelf.library.add(ME, "nature.md", TEXT.encode())
+    assert document.state is DocumentState.SEARCHABLE
+    assert document.source_type == "markdown"
+    assert document.passages == len(shelf.library.passages(ME, document.doc_id)) > 0
+    hit = shelf.library.search(ME, "Where does lava come from?").hits[0]
+    assert "magma" in hit.passage.text
+    assert hit.document_name == "nature.md"
+    assert {"lexical", "light"} <= set(hit.layers)
+    assert hit.similarity is not None
+    assert hit.similarity > 0
+
+
+def test_the_same_content_is_already_there(shelf):
+    first = shelf.library.add(ME, "nature.md", TEXT.encode())
+    embedded = shelf.embedder.embedded
+    again = shelf.library.add(ME, "nature.md", TEXT.encode())
+    assert again == first
+    assert shelf.embedder.embedded == embedded
+
+
+def test_the_same_content_under_another_name_reuses_its_vectors(shelf):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    embedded = shelf.embedder.embedded
+    twin = shelf.library.add(ME, "copy.md", TEXT.encode())
+    assert twin.state is DocumentState.SEARCHABLE
+    assert len(shelf.library.documents(ME)) == 2
+    assert shelf.embedder.embedded == embedded
+    shelf.library.add("somebody else", "nature.md", TEXT.encode())
+    assert shelf.embedder.embedded == 2 * embedded, "never across owners"
+
+
+def test_other_content_replaces_or_stays_beside(shelf):
+    first = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    newer = shelf.library.add(ME, "notes.txt", b"The cellar is full of pears.")
+    assert newer.doc_id == first.doc_id
+    assert "pears" in shelf.found("cellar")[0]
+    assert not any("apples" in text for text in shelf.found("apples"))
+    beside = shelf.library.add(ME, "notes.txt", b"The attic is full of hats.", if_exists="keep")
+    assert beside.name == "notes (2).txt"
+    assert len(shelf.library.documents(ME)) == 2
+
+
+def test_a_changed_file_embeds_only_what_changed(shelf):
+    long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n}. " * 150 for n in range(6))
+    document = shelf.library.add(ME, "book.md", long.encode())
+    before = shelf.embedder.embedded
+    changed = long.replace("topic3", "subject3")
+    shelf.library.replace(ME, document.doc_id, "book.md", changed.encode())
+    shelf.library.ingest(document.doc_id)
+    assert 0 < shelf.embedder.embedded - before < before / 2
+    assert "subject3" in shelf.found("subject3")[0]
+
+
+def test_a_new_version_that_cannot_be_read_leaves_the_old_one(shelf):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    shelf.library.replace(ME, document.doc_id, "notes.txt", b"")
+    with pytest.raises(Exception, match="empty"):
+        shelf.library.ingest(document.doc_id)
+    kept = shelf.library.document(ME, document.doc_id)
+    assert kept.state is DocumentState.SEARCHABLE
+    assert "apples" in shelf.found("cellar")[0]
+    assert shelf.library.original(ME, document.doc_id).read_bytes() == b"The cellar is full of apples."
+
+
+def test_a_file_that_cannot_be_read_says_why_and_can_be_tried_again(shelf):
+    failed = shelf.library.add(ME, "broken.pdf", b"%PDF-1.4 nothing follows")
+    assert failed.state is DocumentState.FAILED
+    assert failed.error
+    assert "broken.pdf" in failed.error
+    again = shelf.library.add(ME, "broken.pdf", b"%PDF-1.4 nothing follows")
+    assert (again.doc_id, again.state) == (failed.doc_id, DocumentState.FAILED)
+
+
+def test_a_file_above_the_limit_is_refused_before_anything_is_kept(shelf, tmp_path):
+    with pytest.raises(DocumentTooLarge, match="limit"):
+        shelf.library.accept(ME, "big.txt", b"x" * 1_000_001)
+    assert list((tmp_path / "originals").iterdir()) == []
+    assert shelf.library.documents(ME) == []
+
+
+def test_a_deleted_document_is_gone_at_once_and_comes_back(shelf):
+    document = shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.delete(ME, document.doc_id)
+    assert shelf.library.documents(ME) == []
+    assert shelf.found("honey") == []
+    shelf.library.undo(ME, document.doc_id)
+    assert "honey" in shelf.found("honey")[0]
+
+
+def test_after_its_time_a_deleted_document_leaves_no_trace(shelf, tmp_path):
+    canary = b"zanzibarquokka"
+    document = shelf.library.add(ME, "secret.txt", b"The word is " + canary + b" and nothing else.")
+    shelf.library.add(ME, "other.txt", b"Something else stays.")
+    shelf.library.delete(ME, document.doc_id)
+    assert shelf.library.purge_due() == 0
+    shelf.clock.time += timedelta(seconds=11)
+    assert shelf.library.purge_due() == 1
+    with pytest.raises(NotFound):
+        shelf.library.undo(ME, document.doc_id)
+    shelf.close()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert canary not in path.read_bytes().lower(), path
+    shelf.open()
+    assert "stays" in shelf.found("something")[0]
+
+
+def test_one_person_neither_finds_nor_touches_anothers_documents(shelf):
+    document = shelf.library.add("anna", "diary.txt", b"Anna keeps a hedgehog called Bruno.")
+    shelf.library.add("bert", "list.txt", b"Bert buys bread and butter.")
+    assert not any("hedgehog" in text for text in shelf.found("hedgehog Bruno", owner="bert"))
+    for call in (
+        lambda: shelf.library.document("bert", document.doc_id),
+        lambda: shelf.library.passages("bert", document.doc_id),
+        lambda: shelf.library.delete("bert", document.doc_id),
+        lambda: shelf.library.replace("bert", document.doc_id, "diary.txt", b"x"),
+    ):
+        with pytest.raises(NotFound):
+            call()
+    assert shelf.library.search("bert", "hedgehog", doc_ids=[document.doc_id]).hits == ()
+
+
+def test_the_sample_library_answers_until_there_is_something_of_ones_own(shelf, tmp_path):
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (samples / "guide.md").write_text("# Guide\n\nDrop files on the Documents tab.")
+    shelf.library.install_samples(samples)
+    assert shelf.library.uses_samples(ME)
+    assert "Drop files" in shelf.found("documents tab")[0]
+    sample = shelf.library.documents(ME)[0]
+    assert sample.owner == SAMPLE_OWNER
+    with pytest.raises((Refused, NotFound)):
+        shelf.library.delete(ME, sample.doc_id)
+    shelf.library.add(ME, "own.txt", b"My own documents are about tabs of guitars.")
+    assert not shelf.library.uses_samples(ME)
+    assert not any("Drop files" in text for text in shelf.found("documents tab"))
+
+
+def test_a_chosen_scope_is_kept(shelf):
+    bees = shelf.library.add(ME, "bees.txt", b"Bees make honey in summer.")
+    shelf.library.add(ME, "bears.txt", b"Bears love honey in summer.")
+    hits = shelf.library.search(ME, "honey in summer", doc_ids=[bees.doc_id]).hits
+    assert {hit.document_name for hit in hits} == {"bees.txt"}
+
+
+def test_index_and_stored_vectors_give_the_same_passages(shelf):
+    for number in range(12):
+        shelf.library.add(
+            ME, f"{number}.txt", f"Chapter {number}: the river number {number} is cold.".encode()
+        )
+    exact = shelf.found("river number 7")
+    shelf.library.open_index([ME])
+    assert shelf.library.status(ME).index == "ready"
+    assert shelf.found("river number 7") == exact
+
+
+def test_what_a_kill_left_half_done_is_finished_at_the_next_start(shelf):
+    accepted = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    stray = shelf.folder / "originals" / "incoming-123.txt"
+    stray.write_bytes(b"torn copy")
+    shelf.reopen()
+    assert shelf.library.document(ME, accepted.doc_id).state is DocumentState.READING
+    shelf.library.resume()
+    assert shelf.library.document(ME, accepted.doc_id).state is DocumentState.SEARCHABLE
+    assert not stray.exists()
+    assert "honey" in shelf.found("honey")[0]
+
+
+def test_an_index_that_lost_its_files_is_rebuilt_without_embedding(shelf):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.open_index([ME])
+    shelf.reopen()
+    shutil.rmtree(shelf.folder / "index")
+    shelf.library.open_index([ME])
+    assert shelf.library.status(ME).index == "ready"
+    assert shelf.embedder.embedded == 0
+    assert "magma" in shelf.found("lava volcano")[0]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "deleted sqlite", "huge links"])
+def test_a_torn_index_is_noticed_and_rebuilt(shelf, damage):
+    chapters = (f"# Chapter {n}\n\n" + f"Whales of kind{n} sing at night. " * 60 for n in range(40))
+    assert shelf.library.add(ME, "whales.md", "\n\n".join(chapters).encode()).passages >= 40
+    shelf.library.open_index([ME])
+    shelf.reopen()
+    sqlite = next((shelf.folder / "index").glob("*/chroma.sqlite3"))
+    if damage == "garbage":
+        sqlite.write_bytes(np.random.default_rng(0).bytes(50_000))
+    elif damage == "truncated":
+        sqlite.write_bytes(sqlite.read_bytes()[: sqlite.stat().st_size // 2])
+    elif damage == "deleted sqlite":
+        sqlite.unlink()
+    else:
+        segment = sqlite.parent / "segment"
+        segment.mkdir()
+        (segment / "data_level0.bin").write_bytes(b"x" * 10)
+        (segment / "link_lists.bin").write_bytes(b"x" * 1000)
+    shelf.library.open_index([ME])
+    assert shelf.library.status(ME).index == "ready"
+    assert shelf.embedder.embedded == 0
+    assert "kind17" in shelf.found("whales kind17")[0]
+
+
+def test_vectors_that_the_index_missed_are_healed(shelf):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.open_index([ME])
+    collection = collection_name(shelf.embedder.identity.embedder_id, ME)
+    before = shelf.index.ids(collection)
+    shelf.index.delete(collection, [sorted(before)[0]])
+    shelf.index.upsert(
+        collection, ["stranger#0"], np.ones((1, shelf.embedder.identity.dimension), np.float32)
+    )
+    shelf.library._light.heal([ME])
+    assert shelf.index.ids(collection) == before
+
+
+@pytest.fixture(scope="module")
+def open_and_closed(tmp_path_factory, reader):
+    """One shelf that answers from its index, and one that answers exactly."""
+    shelves = [Shelf(tmp_path_factory.mktemp(name), reader) for name in ("index", "exact")]
+    for shelf in shelves:
+        shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelves[0].library.open_index([ME])
+    yield shelves
+    for shelf in shelves:
+        shelf.close()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        *("what's new?", "a-b", "foo:bar", '"', "'", '"unbalanced', "NEAR(a b)", "AND OR NOT", "col:x*", "x"),
+        *("é", "", "   ", "🐝", "🐝 honey", "(((", "^a", "a\x00b", "\ud800", "-honey", "honey*", "{a b}:c"),
+        *("DROP TABLE x; --", "word " * 10_000, "蜂蜜はどこ", "عسل"),
+    ],
+    ids=lambda question: repr(question)[:30],
+)
+def test_a_hostile_question_never_raises(open_and_closed, question):
+    for shelf in open_and_closed:
+        shelf.library.search(ME, question)
+
+
+def test_two_documents_cannot_take_one_name(shelf):
+    shelf.library.add(ME, "one.txt", b"The first text.")
+    two = shelf.library.add(ME, "two.txt", b"The second text.")
+    with pytest.raises(Conflict, match="already called"):
+        shelf.library.replace(ME, two.doc_id, "one.txt", b"A third text.")
+
+
+def test_reading_errors_are_of_the_documents_kind(shelf):
+    document = shelf.library.add(ME, "good.txt", b"A good text about owls.")
+    shelf.library.replace(ME, document.doc_id, "good.pdf", b"no pdf at all")
+    with pytest.raises(UnreadableDocument):
+        shelf.library.ingest(document.doc_id)
+    assert "owls" in shelf.found("owls")[0]

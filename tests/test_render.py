@@ -1,0 +1,345 @@
+"""What is shown is made from values, holds nothing harmful, and says things plainly."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from companion.domain import (
+    Document,
+    DocumentState,
+    Message,
+    MessageState,
+    ModelInfo,
+    Notice,
+    Place,
+    Retrieved,
+    Role,
+    Session,
+    Source,
+    ThinkingMode,
+    Thought,
+    Token,
+    Usage,
+)
+from companion.library.library import Progress
+from companion.ui import render
+from companion.ui.markdown import harmless
+from tests.fakes import passage
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+HOSTILE = "<img src=http://evil.example/x onerror=alert(1)>"
+
+
+def source(number=1, **more):
+    values = {
+        "chunk_id": f"d1:{number}", "doc_id": "d1", "document_name": "guide.md", "text_hash": "h",
+        "place": Place(page=3, heading="Idle"), "score": 0.83, "layers": ("lexical", "light"), "cited": True,
+    }  # fmt: skip
+    return Source(number=number, **{**values, **more})
+
+
+def answer(content="So it is [1].", **more):
+    values = {
+        "message_id": 7,
+        "session_id": "s",
+        "role": Role.ASSISTANT,
+        "created_at": NOW,
+        "sources": (source(),),
+    }
+    return Message(content=content, **{**values, **more})
+
+
+def question(content):
+    return Message(1, "s", Role.USER, content, NOW)
+
+
+def document(**more):
+    values = {
+        "doc_id": "d1", "owner": "local", "name": "guide.md", "source_type": "markdown", "source_path": None,
+        "content_hash": "h", "size": 2_100_000, "state": DocumentState.SEARCHABLE, "created_at": NOW,
+        "updated_at": NOW, "passages": 12,
+    }  # fmt: skip
+    return Document(**{**values, **more})
+
+
+def text_of(shown):
+    return "\n".join(message["content"] for message in shown)
+
+
+# --- harmless Markdown --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOSTILE,
+        f"> {HOSTILE}",
+        f"- {HOSTILE}\n- b",
+        f"\\`{HOSTILE}`",
+        f"`` ` `{HOSTILE}``",
+        f"a `unclosed {HOSTILE}",
+        f"**{HOSTILE}**",
+        f"| a |\n|---|\n| {HOSTILE} |",
+        f"$$ {HOSTILE} $$",
+        f"\\({HOSTILE}\\)",
+        f"<br {HOSTILE}>",
+        f"[{HOSTILE}](http://a.example)",
+        f"![{HOSTILE}](http://a.example/x.png)",
+        f"[1]{HOSTILE}",
+    ],
+)
+def test_html_of_others_is_text(text):
+    shown = harmless(text, {1: "[1](#src-7-1)"})
+    for allowed in ("<small>", "</small>", "<code>", "</code>", "<http://a.example>", "<br>"):
+        shown = shown.replace(allowed, "")
+    assert "<" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![a](http://evil.example/a.png)",
+        "![a](<http://evil.example/a.png> 'title')",
+        "![a][ref]\n\n[ref]: http://evil.example/a.png",
+        "![ref][]\n\n[ref]: http://evil.example/a.png",
+        "![ref]\n\n[ref]: http://evil.example/a.png",
+        "[![a](http://evil.example/a.png)](http://evil.example)",
+        "![a [b] c](http://evil.example/a.png)",
+        "![a\\](x)](http://evil.example/a.png)",
+        "$$ ![a](http://evil.example/a.png) $$",
+        "![a]\n(http://evil.example/a.png)",
+    ],
+)
+def test_no_image_is_ever_loaded(text):
+    assert "![" not in harmless(text)
+
+
+def test_code_is_code_at_the_left_margin_whatever_stood_around_it():
+    inside_a_list = harmless("1. a\n   ```py\n   x < 1\n   ```\n<b>")
+    assert "\n```py\nx < 1\n```\n" in inside_a_list
+    assert inside_a_list.endswith("&lt;b>")
+    assert "\n````\n```\n<b>\n````\n" in harmless("~~~\n```\n<b>\n~~~")
+    assert harmless("```\nstill open <b>").endswith("\n```\n")
+
+
+def test_a_diagram_stays_text():
+    assert "mermaid" not in harmless("```mermaid\ngraph TD\n```")
+    assert "mermaid" not in harmless("``` MERMAID {x}\ngraph TD\n```")
+
+
+def test_a_link_shows_where_it_leads():
+    assert "(https://evil.example/login)" in harmless("[your bank](https://evil.example/login)")
+    assert harmless("[https://a.example/](https://a.example/)").count("a.example") == 2
+
+
+@pytest.mark.parametrize(
+    "address", ["javascript:alert(1)", "data:text/html,x", "//evil.example", "#src-9-1", "/logout"]
+)
+def test_only_web_and_mail_addresses_become_links(address):
+    assert "](" not in harmless(f"[click]({address})")
+
+
+def test_definitions_of_links_define_nothing():
+    assert "]:" not in harmless("[1]: http://evil.example\n\n[a]: http://evil.example")
+
+
+def test_citations_become_chips_and_other_numbers_stay_text():
+    shown = harmless("So [1], and [2]. `a[1]`", {1: "[1](#src-7-1)"})
+    assert shown.count("(#src-7-1)") == 1
+    assert "&#91;2&#93;" in shown
+
+
+def test_plain_formatting_is_left_alone():
+    text = "# Title\n\n**bold** *it* `code`\n\n- a\n- b\n\n| x | y |\n|---|---|\n| 1 | 2 |"
+    assert harmless(text) == text
+
+
+# --- the conversation ---------------------------------------------------------------------
+
+
+def test_an_answer_has_its_search_its_thoughts_and_its_chips():
+    message = answer(thinking="Hm.", usage=Usage(search_ms=12.4, thinking_ms=4200), mode=ThinkingMode.HYBRID)
+    search, thinking, said = render.conversation([message], NOW, UTC)
+    assert search["metadata"]["title"] == "Searched your documents"
+    assert search["metadata"]["log"] == "— light index, 12 ms"
+    assert "guide.md" in search["content"]
+    assert "page 3 · § Idle" in search["content"]
+    assert thinking["metadata"] == {"title": "Thinking", "status": "done", "duration": 4.2}
+    assert "[1](#src-7-1)" in said["content"]
+
+
+def test_a_matched_citation_says_that_the_model_did_not_claim_it():
+    said = render.conversation([answer(sources=(source(matched=True),))], NOW, UTC)[-1]
+    assert "the model did not cite it" in said["content"]
+
+
+def test_a_search_without_a_find_says_so():
+    message = answer("Nothing.", sources=(), usage=Usage(search_ms=3), mode=ThinkingMode.RAG)
+    assert "nothing relevant found" in render.conversation([message], NOW, UTC)[0]["metadata"]["log"]
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (MessageState.STOPPED, "You stopped this answer."),
+        (MessageState.FAILED, "This answer is not complete."),
+    ],
+)
+def test_an_answer_that_ended_early_says_so(state, sentence):
+    assert sentence in text_of(render.conversation([answer(state=state)], NOW, UTC))
+
+
+def test_what_an_answer_cost_stands_below_it_in_one_line():
+    usage = Usage(answer_tokens=300, answer_ms=6000, first_token_ms=850)
+    shown = text_of(
+        render.conversation([answer(model="gemma3:4b", mode=ThinkingMode.RAG, usage=usage)], NOW, UTC)
+    )
+    assert "gemma3:4b · Documents · 300 tokens, 50/s, first after 850 ms" in shown
+
+
+def test_a_message_shows_its_time_where_the_reader_is():
+    east = timezone(timedelta(hours=5))
+    assert ">17:00<" in text_of(render.conversation([question("Hi")], NOW, east))
+    assert ">22 Nov 12:00<" in text_of(render.conversation([question("Hi")], NOW + timedelta(days=1), UTC))
+
+
+def test_nothing_that_others_wrote_is_html_in_the_chat():
+    message = answer(
+        HOSTILE, thinking=HOSTILE, model=HOSTILE, notices=(HOSTILE,), sources=(source(document_name=HOSTILE),)
+    )
+    shown = text_of(render.conversation([question(HOSTILE), message], NOW, UTC))
+    assert "<img" not in shown
+
+
+def test_a_running_answer_shows_what_has_come_so_far():
+    turn = render.Turn()
+    waiting = render.running(turn, 0.0)
+    assert "lc-wait" in text_of(waiting)
+    turn.add(Retrieved((source(),), ("lexical", "light"), 12.0))
+    turn.add(Thought("Hm, "))
+    thinking = render.running(turn, 4.4)
+    assert thinking[-1]["metadata"] == {"title": "Thinking", "status": "pending", "log": "4 s"}
+    turn.add(Token("So it "))
+    turn.add(Token("is [1]."))
+    turn.add(Notice("The history was shortened."))
+    said = render.running(turn, 5.0)
+    assert "So it is [1](#src-live-1)." in said[-1]["content"]
+    assert "The history was shortened." in said[-1]["content"]
+    assert said[1]["metadata"]["status"] == "done"
+
+
+# --- lists and panels ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "label"),
+    [(0, "Today"), (1, "Yesterday"), (6, "Last 7 days"), (20, "Last 30 days"), (60, "September 2026")],
+)
+def test_chats_stand_under_the_day_they_were_used(days, label):
+    session = Session("s", "local", "Title", NOW, NOW - timedelta(days=days))
+    assert f"<h3>{label}</h3>" in render.session_list([session], None, lambda _: False, NOW, UTC)
+
+
+def test_the_day_is_that_of_the_reader():
+    late = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
+    assert render.day_group(late, NOW, UTC) == "Yesterday"
+    assert render.day_group(late, NOW, timezone(timedelta(hours=1))) == "Today"
+
+
+def test_lists_and_panels_escape_what_others_wrote():
+    evil = '"><script>x</script>'
+    session = Session(evil, "local", evil, NOW, NOW)
+    near = passage(0, evil)
+    opened = render.Opened(source(document_name=evil, place=Place(heading=evil)), near, (near,), (near,))
+    pieces = [
+        render.session_list([session], evil, lambda _: True, NOW, UTC),
+        render.source_cards([opened], evil, 1),
+        render.passage_cards(document(name=evil, notes=(evil,)), [near]),
+        render.document_list(
+            [document(name=evil, error=evil, doc_id=evil, source_type=evil)], [], {}, NOW, UTC
+        ),
+        render.upload_results([(evil, evil)]),
+        render.undo_bar(document(name=evil, doc_id=evil), NOW),
+        render.pill("degraded", [evil], evil),
+        render.field_error(evil, True),
+    ]
+    for piece in pieces:
+        assert evil not in piece
+        assert "<script" not in piece
+
+
+def test_a_source_says_when_its_passage_changed_or_went():
+    same = passage(1, "text")
+    kept = render.source_cards([render.Opened(source(text_hash=same.text_hash), same)], "7", 1)
+    changed = render.source_cards([render.Opened(source(text_hash="other"), same)], "7", 1)
+    gone = render.source_cards([render.Opened(source(), None)], "7", 1)
+    assert "since" not in kept
+    assert "changed since" in changed
+    assert "deleted since" in gone
+
+
+def test_only_the_clicked_source_is_open():
+    cards = render.source_cards([render.Opened(source(n), passage(n, "t")) for n in (1, 2)], "7", 2)
+    assert cards.count("is-hit") == 1
+    assert cards.index("is-hit") > cards.index('data-n="2"')
+    assert 'data-key="7-2"' in cards
+
+
+def test_a_long_document_shows_its_first_passages_and_says_how_many_there_are():
+    shown = render.passage_cards(document(), [passage(n, "t") for n in range(450)])
+    assert shown.count("<details") == render.MOST_PASSAGES
+    assert "the first 200 of 450 passages" in shown
+
+
+def test_a_document_that_is_read_shows_how_far_it_is():
+    reading = document(state=DocumentState.READING)
+    shown = render.document_list([reading], [], {"d1": Progress("embedding", 3, 9)}, NOW, UTC)
+    assert "Indexing 3 of 9" in shown
+    assert 'max="9" value="3"' in shown
+    assert "Waiting" in render.document_list([reading], [], {}, NOW, UTC)
+
+
+def test_the_sample_library_can_be_looked_at_and_not_changed():
+    shown = render.document_list([], [document(owner="sample")], {}, NOW, UTC)
+    assert "They leave the search with the first document of your own." in shown
+    assert 'data-act="open"' in shown
+    assert 'data-act="delete"' not in shown
+    assert "not searched any more" in render.document_list([document()], [document()], {}, NOW, UTC)
+
+
+def test_each_file_of_an_upload_has_its_result():
+    shown = render.upload_results([("a.pdf", None), ("b.pdf", "It needs a password.")])
+    assert "1 file" in shown
+    assert "It needs a password." in shown
+    assert render.upload_results([]) == ""
+
+
+def test_a_model_that_is_gone_stays_listed_and_says_so():
+    here = ModelInfo("gemma3:4b", "ollama", 1, 8192)
+    own = ModelInfo("SmolLM2", "builtin", 1, 8192)
+    assert render.model_choices([here, own], "old:1b") == [
+        ("gemma3:4b", "gemma3:4b"),
+        ("SmolLM2 (built-in)", "SmolLM2"),
+        ("old:1b (not available)", "old:1b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (88_000, "88 kB"),
+        (999_600, "1.0 MB"),
+        (2_100_000, "2.1 MB"),
+    ],
+)
+def test_sizes_are_said_as_people_say_them(bytes_, text):
+    assert render.size(bytes_) == text
+
+
+def test_places_name_page_heading_and_time():
+    assert render.place(Place(page=3, heading="Idle")) == "page 3 · § Idle"
+    assert render.place(Place(start_s=62, end_s=3725)) == "1:02–1:02:05"
+    assert render.place(Place()) == ""

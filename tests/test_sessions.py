@@ -1,0 +1,207 @@
+"""What a conversation can be set to, and what is remembered for the next one."""
+
+import math
+
+import pytest
+
+from companion.chat.sessions import Sessions
+from companion.config import Settings
+from companion.domain import LOCAL_OWNER, ModelInfo, ThinkingMode
+from companion.errors import InvalidInput, NotFound
+from companion.inference.catalog import Catalog
+from companion.storage.store import Store
+from tests.fakes import MODEL, THINKER, ScriptedEngine
+
+EMBEDDING = ModelInfo("nomic-embed-text", "ollama", 270_000_000, 2048, ("embedding",))
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store.open(tmp_path / "companion.db")
+    yield opened
+    opened.close()
+
+
+def sessions_of(store, models=(MODEL, THINKER, EMBEDDING), **settings):
+    return Sessions(store, Catalog([ScriptedEngine(models=models)]), Settings(**settings))
+
+
+@pytest.fixture
+def sessions(store):
+    return sessions_of(store)
+
+
+@pytest.fixture
+async def session_id(sessions):
+    return (await sessions.create(LOCAL_OWNER)).session_id
+
+
+async def test_a_new_conversation_starts_with_the_defaults(sessions, session_id):
+    config = sessions.config(LOCAL_OWNER, session_id)
+    assert config.model_name == MODEL.name
+    assert (config.thinking_mode, config.top_k, config.idle_threshold_s) == (ThinkingMode.HYBRID, 5, 600)
+    assert (config.embed_light, config.embed_deep) == ("all-MiniLM-L6-v2", "all-mpnet-base-v2")
+
+
+async def test_a_new_conversation_can_be_set_up_at_once(sessions):
+    session = await sessions.create(LOCAL_OWNER, " My  title ", thinking_mode="cot", top_k=7)
+    assert session.title == "My title"
+    config = sessions.config(LOCAL_OWNER, session.session_id)
+    assert (config.thinking_mode, config.top_k) == (ThinkingMode.COT, 7)
+
+
+async def test_a_wrong_value_creates_no_conversation(sessions):
+    with pytest.raises(InvalidInput):
+        await sessions.create(LOCAL_OWNER, top_k=0)
+    assert sessions.list(LOCAL_OWNER) == []
+
+
+async def test_without_any_engine_a_conversation_can_still_be_made(store):
+    session = await sessions_of(store, models=()).create(LOCAL_OWNER)
+    assert sessions_of(store).config(LOCAL_OWNER, session.session_id).model_name == ""
+
+
+async def test_changes_are_saved_together(sessions, session_id, tmp_path):
+    changes = {
+        "model_name": THINKER.name,
+        "thinking_mode": "rag",
+        "top_k": 50,
+        "embed_light": "sentence-transformers/all-MiniLM-L12-v2",
+        "embed_deep": "ollama:nomic-embed-text",
+        "idle_threshold_s": 10.0,
+    }
+    saved = await sessions.update_config(LOCAL_OWNER, session_id, changes)
+    assert saved == sessions.config(LOCAL_OWNER, session_id)
+    assert {name: getattr(saved, name) for name in changes} == changes
+    assert isinstance(saved.idle_threshold_s, int)
+
+
+async def test_a_folder_with_a_model_is_a_light_embedder(sessions, session_id, tmp_path):
+    (tmp_path / "modules.json").write_text("[]")
+    saved = await sessions.update_config(LOCAL_OWNER, session_id, {"embed_light": str(tmp_path)})
+    assert saved.embed_light == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_name", "no-such-model"),
+        ("model_name", EMBEDDING.name),
+        ("model_name", ""),
+        ("model_name", None),
+        ("thinking_mode", "guess"),
+        ("thinking_mode", None),
+        ("top_k", 0),
+        ("top_k", 51),
+        ("top_k", 2.5),
+        ("top_k", "5"),
+        ("top_k", True),
+        ("top_k", math.nan),
+        ("top_k", math.inf),
+        ("top_k", None),
+        ("idle_threshold_s", 9),
+        ("idle_threshold_s", 86_401),
+        ("embed_light", "  "),
+        ("embed_light", "ollama:nomic-embed-text"),
+        ("embed_light", "/no/such/folder"),
+        ("embed_light", "../up/there"),
+        ("embed_light", "x" * 301),
+        ("embed_light", "odd\0name"),
+        ("embed_deep", ""),
+        ("embed_deep", "ollama:"),
+        ("embed_deep", "three/parts/name"),
+        ("gpu_idle_percent", 10),
+        ("session_id", "other"),
+        ("nonsense", 1),
+    ],
+)
+async def test_a_wrong_value_is_named_and_nothing_is_saved(sessions, session_id, field, value):
+    before = sessions.config(LOCAL_OWNER, session_id)
+    with pytest.raises(InvalidInput) as refused:
+        await sessions.update_config(LOCAL_OWNER, session_id, {"thinking_mode": "cot", field: value})
+    assert refused.value.field == field
+    assert refused.value.message.endswith(".")
+    assert sessions.config(LOCAL_OWNER, session_id) == before
+
+
+async def test_a_shared_app_opens_no_folders(store, tmp_path):
+    (tmp_path / "modules.json").write_text("[]")
+    sessions = sessions_of(store, share=True)
+    session = await sessions.create(LOCAL_OWNER)
+    with pytest.raises(InvalidInput):
+        await sessions.update_config(LOCAL_OWNER, session.session_id, {"embed_deep": str(tmp_path)})
+
+
+async def test_the_model_stays_until_it_is_changed(sessions, session_id):
+    await sessions.update_config(LOCAL_OWNER, session_id, {"model_name": THINKER.name, "top_k": 9})
+    following = await sessions.create(LOCAL_OWNER)
+    config = sessions.config(LOCAL_OWNER, following.session_id)
+    assert config.model_name == THINKER.name
+    assert config.top_k == 5
+
+
+async def test_preferences_outlive_a_start(store, sessions):
+    await sessions.update_preferences(
+        {"gpu_idle_percent": 25, "cot_iterations": 3, "thinking_mode": "rag", "model_name": THINKER.name}
+    )
+    again = sessions_of(store)
+    preferences = again.preferences()
+    assert (preferences.gpu_idle_percent, preferences.cot_iterations) == (25, 3)
+    session = await again.create(LOCAL_OWNER)
+    config = again.config(LOCAL_OWNER, session.session_id)
+    assert (config.thinking_mode, config.model_name) == (ThinkingMode.RAG, THINKER.name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gpu_idle_percent", 0),
+        ("gpu_idle_percent", 101),
+        ("cot_iterations", 0),
+        ("cot_iterations", 4),
+        ("nonsense", 1),
+    ],
+)
+async def test_a_wrong_preference_is_refused(sessions, field, value):
+    before = sessions.preferences()
+    with pytest.raises(InvalidInput) as refused:
+        await sessions.update_preferences({"top_k": 9, field: value})
+    assert refused.value.field == field
+    assert sessions.preferences() == before
+
+
+async def test_a_saved_value_that_makes_no_sense_any_more_is_ignored(store, sessions):
+    store.settings.save({"top_k": 9999, "thinking_mode": "guess", "cot_iterations": 3, "unknown": 1})
+    preferences = sessions.preferences()
+    assert (preferences.top_k, preferences.thinking_mode, preferences.cot_iterations) == (
+        5,
+        ThinkingMode.HYBRID,
+        3,
+    )
+
+
+async def test_a_conversation_gets_another_title(sessions, session_id):
+    assert sessions.rename(LOCAL_OWNER, session_id, "  Back\nups ").title == "Back ups"
+    for title in ("", "  ", "x" * 121):
+        with pytest.raises(InvalidInput):
+            sessions.rename(LOCAL_OWNER, session_id, title)
+
+
+async def test_nobody_touches_the_conversation_of_somebody_else(sessions, session_id):
+    with pytest.raises(NotFound):
+        sessions.get("somebody", session_id)
+    with pytest.raises(NotFound):
+        sessions.rename("somebody", session_id, "Mine")
+    with pytest.raises(NotFound):
+        sessions.delete("somebody", session_id)
+    with pytest.raises(NotFound):
+        await sessions.update_config("somebody", session_id, {"top_k": 3})
+    assert sessions.get(LOCAL_OWNER, session_id)
+
+
+async def test_a_deleted_conversation_is_gone_and_whoever_listens_was_told(sessions, session_id):
+    told = []
+    sessions.before_delete(lambda owner, session: told.append((owner, session)))
+    sessions.delete(LOCAL_OWNER, session_id)
+    assert told == [(LOCAL_OWNER, session_id)]
+    assert sessions.list(LOCAL_OWNER) == []
