@@ -122,7 +122,7 @@ async def test_a_model_pulled_a_moment_ago_is_found():
     ollama = ScriptedEngine("ollama", [local("a")])
     catalog = Catalog([ollama], clock=Clock())
     await catalog.models()
-    ollama.listed.append(local("new"))
+    ollama.listed = [local("a"), local("new")]
     assert await catalog.resolve("new") == (local("new"), None)
 
 

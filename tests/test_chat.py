@@ -482,3 +482,12 @@ async def test_the_built_in_model_gets_its_small_prompt(store):
     await House(store, engine).events(mode=HYBRID)
     assert [request.max_tokens <= 256 for request in engine.requests] == [True, True]
     assert {request.num_ctx for request in engine.requests} == {4096}
+
+
+async def test_a_small_model_that_goes_in_circles_is_stopped(store):
+    said = ["You add them. ", *["Press the button to add. "] * 50, done()]
+    engine = ScriptedEngine(said, models=[TINY], name="builtin")
+    message = await House(store, engine).answer(mode=RAG)
+    assert message.content == "You add them. Press the button to add."
+    assert "repeat itself" in message.notices[0]
+    assert engine.cancelled.is_set()

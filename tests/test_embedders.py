@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,8 @@ LONG = [
     ),
     "".join(f"東京タワー{number}は高い。" for number in range(120)),
     "x" * 3000,
+    # Words longer than a small window: a piece of one may have more tokens than it had inside the word.
+    " ".join("".join(random.Random(number).choices("bcdfghjklmnpqrstvwxz", k=95)) for number in range(60)),
     "".join(f"🙂🙃{number} " for number in range(700)),
     "".join(f"  spaces {number}  \n\n\t and\u200bzero width \x00 signs  " for number in range(90)),
 ]
@@ -352,6 +355,33 @@ def test_when_the_app_is_killed_the_export_ends_and_the_next_start_is_clean(tiny
 def process_runs(pid):
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
+def test_an_export_with_other_vectors_than_sentence_transformers_is_refused(
+    tiny, tiny_folder, tiny_cache, run_python
+):
+    script = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from sentence_transformers import SentenceTransformer
+from companion.errors import EmbedderError
+from companion.inference.embedder_process import compare
+from companion.inference.embedders import OnnxEmbedder, identify, read_recipe
+folder, home = map(Path, sys.argv[1:])
+model = SentenceTransformer(str(folder), device="cpu")
+identity = identify(read_recipe(folder), "tiny", "", 1)
+print("RIGHT", compare(model, OnnxEmbedder(home, identity, threads=1)) >= 0.9999)
+for wrong in ({"pooling": "mean"}, {"max_tokens": 40}):
+    embedder = OnnxEmbedder(home, replace(identity, **wrong), threads=1)
+    try:
+        compare(model, embedder)
+    except EmbedderError as error:
+        print("REFUSED", error.message)
+"""
+    output = run_python(script, tiny_folder, home_of(tiny_folder, tiny_cache))
+    assert "RIGHT True" in output
+    assert output.count("REFUSED The embedder tiny gives other vectors") == 2
 
 
 def test_changed_weights_are_another_embedder(tiny_folder, tmp_path):

@@ -24,6 +24,7 @@ from companion.chat.prompt import (
     pack,
     place_words,
     profile_for,
+    repetition,
     share_out,
     wanted_tokens,
     window_size,
@@ -199,6 +200,26 @@ def test_the_built_in_model_gets_little_to_read_and_says_little():
     assert plan.passes == (Step.DRAFT,)
     assert window.answer <= 256
     assert all("Backups run at three." in each.text for each in packed.shown)
+
+
+def test_a_small_model_reads_the_best_passage_first():
+    packed, _plan, _window = packed_for(ThinkingMode.RAG, TINY)
+    assert [each.hit for each in packed.shown] == list(HITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("Press the button. " * 3, 36),
+        ("First. " + "Press the button. " * 3, 36),
+        ("Press the button. " * 2, 0),
+        ("ha " * 4, 0),
+        ("." * 60, 0),
+        ("", 0),
+    ],
+)
+def test_going_in_circles_is_noticed(text, again):
+    assert repetition(text) == again
 
 
 def test_a_large_file_in_the_built_in_engine_is_no_small_model():

@@ -310,7 +310,8 @@ def test_the_sample_library_can_be_looked_at_and_not_changed():
 def test_each_file_of_an_upload_has_its_result():
     shown = render.upload_results([("a.pdf", None), ("b.pdf", "It needs a password.")])
     assert "1 file" in shown
-    assert "It needs a password." in shown
+    assert "b.pdf: It needs a password." in shown
+    assert render.upload_results([("b.pdf", "b.pdf is empty.")]).count("b.pdf") == 1
     assert render.upload_results([]) == ""
 
 

@@ -36,6 +36,7 @@ from companion.chat.prompt import (
     nothing_to_change,
     pack,
     profile_for,
+    repetition,
     share_out,
     wanted_tokens,
     window_size,
@@ -94,6 +95,9 @@ WINDOW_FULL = "The model's window was full; the beginning of what it was told ma
 READ_LESS = "The model read less than it was told; the beginning may have been cut off."
 ONLY_THOUGHTS = "The model used its whole length for thinking and gave no answer; ask again in rag mode."
 NO_WORDS = "The model gave no answer; ask again in other words, or choose another model."
+WENT_IN_CIRCLES = (
+    "The small model began to repeat itself and was stopped; a larger one in Ollama answers better."
+)
 
 KeptAnswer = Callable[[Message], None]
 
@@ -141,6 +145,10 @@ class Turn:
     def end_thinking(self) -> None:
         if self.first_thought is not None and self.usage.thinking_ms is None:
             self.usage = replace(self.usage, thinking_ms=_ms_since(self.first_thought))
+
+    def cut_repetition(self) -> None:
+        self.content += self.citations.close()
+        self.content = self.content[: len(self.content) - repetition(self.content)].rstrip()
 
     def close(self) -> None:
         """Settle text and sources; also after a stop or a failure."""
@@ -386,9 +394,11 @@ class Chat:
             num_ctx=means.window.num_ctx,
             max_tokens=(means.window.answer if answering else means.window.thoughts)
             + (means.window.thoughts if thinks else 0),
-            temperature=self._settings.temperature,
+            # A tiny model keeps to the text only while it takes the likeliest word.
+            temperature=0.0 if means.profile.small else self._settings.temperature,
             think=means.plan.native,
         )
+        said = ""
         async with aclosing(self._pieces(means.model, request)) as pieces:
             async for piece in pieces:
                 match piece:
@@ -401,6 +411,12 @@ class Chat:
                             yield Token(text)
                     case _:
                         yield Thought(piece.text)
+                said += "" if isinstance(piece, EngineDone) else piece.text
+                if means.profile.small and repetition(said):
+                    if answering:
+                        turn.cut_repetition()
+                        yield Notice(WENT_IN_CIRCLES)
+                    return
 
     def _account(
         self, turn: Turn, means: Means, request: ChatRequest, done: EngineDone, answering: bool

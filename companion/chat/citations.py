@@ -73,7 +73,10 @@ class CitationStream:
 
     def close(self) -> str:
         """What was held back when the text ended. Nothing the second time."""
-        rest, self._spaces, self._held = self._spaces + self._held, "", ""
+        rest = ""
+        while self._held:
+            rest += self._give_up()
+        rest, self._spaces = rest + self._spaces, ""
         return rest
 
     def _step(self, character: str) -> str:
@@ -92,13 +95,16 @@ class CitationStream:
     def _continue(self, character: str) -> str:
         self._held += character
         if not _may_be_reference(self._held):
-            # Only the first bracket is ruled out; a reference may begin within the rest.
-            broken, self._held = self._held, ""
-            return self._pass_on(broken[0]) + self.feed(broken[1:])
+            return self._give_up()
         if _is_whole(self._held):
             reference, self._held = self._held, ""
             return self._normalise(reference)
         return ""
+
+    def _give_up(self) -> str:
+        """What is held is no reference, but one may begin behind its first bracket."""
+        broken, self._held = self._held, ""
+        return self._pass_on(broken[0]) + self.feed(broken[1:])
 
     def _normalise(self, reference: str) -> str:
         numbers = _numbers(reference)

@@ -29,6 +29,8 @@ HISTORY_SHARE = 0.25
 """Share of the room beside the question that passages leave to the conversation."""
 WIDENED = 2
 """So many of the best passages are shown with their neighbours, where there is room."""
+SMALL_PASSAGE_TOKENS = 80
+"""Of a passage for a small model, which copies the beginning of whatever it is given."""
 LONGEST_OVERLAP = 600
 """Characters that two neighbouring passages may share."""
 
@@ -86,7 +88,7 @@ _STEPS_SMALL = {
     Step.ANSWER: "Answer in one or two sentences: {}",
 }
 _STEPS_SMALL_WITH_TEXT = {
-    Step.DRAFT: "Let me think step by step. Copy the sentence of the text above that fits this question: {}",
+    Step.DRAFT: "Use only the text above. Let me think step by step: {}",
     Step.CHECK: "Are these notes right? If they are, write only: OK",
     Step.ANSWER: "Use only the text above. Answer in one or two sentences: {}",
 }
@@ -275,8 +277,8 @@ class Packed:
 
     @property
     def _text(self) -> str:
-        """Passages for a small model, without the fence that it would take for the text."""
-        return "".join(_entry(each) + "\n\n" for each in self.shown)
+        """Passages for a small model: without fence and names, which it would take for the text."""
+        return "".join(f"[{each.number}] {harmless(each.text.strip())}\n\n" for each in self.shown)
 
 
 def _small_step(step: Step, shown: Sequence[Shown]) -> str:
@@ -305,12 +307,14 @@ def pack(
     room -= told * calibration.tokens(asked)
     kept_back = min(int(room * HISTORY_SHARE), sum(_size(each, calibration) for each in history))
     texts = _choose(hits, asked, room - kept_back, profile, calibration)
-    room -= sum(_passage_size(each.hit, each.text, calibration) for each in _numbered(hits, texts))
+    room -= sum(
+        _passage_size(each.hit, each.text, calibration) for each in _numbered(hits, texts, by_rank=True)
+    )
     latest = _latest(history, room, calibration)
     room -= sum(_size(each, calibration) for each in latest)
     if not profile.small:
         _widen(texts, hits, neighbours, room, calibration)
-    shown = _numbered(hits, texts)
+    shown = _numbered(hits, texts, by_rank=profile.small)
     notices = (
         *((QUESTION_CUT,) if asked != question else ()),
         *((_left_out(len(hits) - len(shown), len(hits)),) if len(shown) < len(hits) else ()),
@@ -364,7 +368,8 @@ def _choose(
         text = hit.passage.text
         around = _passage_size(hit, "", calibration)
         if profile.small:
-            text = excerpt(text, question, room // (len(hits) - position) - around, calibration)
+            share = room // (len(hits) - position) - around
+            text = excerpt(text, question, min(share, SMALL_PASSAGE_TOKENS), calibration)
         elif not texts and _passage_size(hit, text, calibration) > room:
             text = excerpt(text, question, room - around, calibration)
         size = _passage_size(hit, text, calibration)
@@ -408,15 +413,16 @@ def _widen(
                 room -= cost
 
 
-def _numbered(hits: Sequence[Hit], texts: Mapping[str, str]) -> tuple[Shown, ...]:
-    """In document order; the document of the best passage first."""
+def _numbered(hits: Sequence[Hit], texts: Mapping[str, str], *, by_rank: bool) -> tuple[Shown, ...]:
+    """In document order, the document of the best passage first; by rank for a small model, which
+    reads little more than the first one.
+    """
     rank: dict[str, int] = {}
     for hit in hits:
         rank.setdefault(hit.passage.doc_id, len(rank))
-    ordered = sorted(
-        (hit for hit in hits if _in(hit, texts)),
-        key=lambda hit: (rank[hit.passage.doc_id], hit.passage.chunk_index),
-    )
+    ordered = [hit for hit in hits if _in(hit, texts)]
+    if not by_rank:
+        ordered.sort(key=lambda hit: (rank[hit.passage.doc_id], hit.passage.chunk_index))
     return tuple(Shown(number, hit, texts[hit.passage.chunk_id]) for number, hit in enumerate(ordered, 1))
 
 
@@ -523,6 +529,15 @@ def nothing_to_change(draft: str, checked: str) -> bool:
     words = re.findall(r"\w+", checked.lower())
     unchanged = re.findall(r"\w+", draft.lower())
     return words in (["ok"], ["okay"], ["no", "changes"], ["yes"], unchanged)
+
+
+def repetition(text: str) -> int:
+    """How many characters at the end of a text only repeat, a third time at least, what is before."""
+    for size in range(12, min(len(text) // 3, 300) + 1):
+        unit = text[-size:]
+        if unit.strip(". \n") and text.endswith(unit * 3):
+            return 2 * size
+    return 0
 
 
 # --- follow-up questions ------------------------------------------------------------------

@@ -518,11 +518,8 @@ Results = list[tuple[str, str | None]]
 
 def upload_results(results: Results) -> str:
     """File by file: taken in, or why not."""
-    lines = "".join(
-        f'<li class="is-failed"><b>{escape(name)}</b> {escape(error)}</li>'
-        for name, error in results
-        if error
-    )
+    failed = [error if name in error else f"{name}: {error}" for name, error in results if error]
+    lines = "".join(f'<li class="is-failed">{escape(sentence)}</li>' for sentence in failed)
     taken = sum(error is None for _, error in results)
     head = f"<li><b>{count(taken, 'file')}</b> taken in.</li>" if taken else ""
     return f'<ul class="lc-results" role="status">{head}{lines}</ul>' if results else ""

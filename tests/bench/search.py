@@ -17,8 +17,8 @@ from companion.domain import LOCAL_OWNER, Document, DocumentState, Passage, Plac
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
 from companion.storage.store import Store
-from tests.bench.page import ROOT, free_port
 from tests.bench.measures import percentile, summary
+from tests.bench.page import ROOT, free_port
 
 PASSAGES = 10_000
 PER_DOCUMENT = 100
@@ -70,7 +70,9 @@ def run() -> list[str]:
     light = _load_light(Settings())
     store = Store.open(folder / "companion.db")
     texts = fill(store, light.identity, rng)
-    library = Library(store, light, VectorIndex(folder / "index"), originals=folder / "originals", max_bytes=10**6)
+    library = Library(
+        store, light, VectorIndex(folder / "index"), originals=folder / "originals", max_bytes=10**6
+    )
     library.warm()
     started = time.perf_counter()
     library.open_index([LOCAL_OWNER])
@@ -111,9 +113,10 @@ def resident(folder: Path) -> str:
             for number in range(50):
                 client.get("/search", params={"q": f"the {NOUNS[number % 14]} number {number}"})
         own = psutil.Process(process.pid).memory_info().rss / 1e6
-        children = sum(c.memory_info().rss for c in psutil.Process(process.pid).children(recursive=True)) / 1e6
+        children = (
+            sum(c.memory_info().rss for c in psutil.Process(process.pid).children(recursive=True)) / 1e6
+        )
         return f"resident with {PASSAGES} passages: {own:.0f} MB, its children {children:.0f} MB; the bar is 500 MB"
     finally:
         process.terminate()
         process.wait()
-

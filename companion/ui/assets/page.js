@@ -66,6 +66,10 @@ document.addEventListener('click', e => {
 document.addEventListener('input', e => { if (e.target.matches('input[data-filters]')) lc.filter(); });
 // A file dropped beside the drop zone must not replace the page.
 for (const name of ['dragover', 'drop']) document.addEventListener(name, e => e.preventDefault());
-document.addEventListener('DOMContentLoaded', () => {
-  new MutationObserver(() => { lc.stick(); lc.filter(); }).observe(document.body, {childList: true, subtree: true});
-});
+// Gradio draws late and again: what hangs on its elements is looked after on every change, once per frame.
+let due = false;
+new MutationObserver(() => {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => { due = false; lc.stick(); lc.filter(); });
+}).observe(document.documentElement, {childList: true, subtree: true});
