@@ -20,14 +20,15 @@ from companion.background.worker import Worker
 from companion.chat.chat import Chat
 from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
-from companion.config import SAMPLE_FOLDER, Settings
+from companion.config import SAMPLE_FOLDER, Settings, quiet_libraries
 from companion.domain import ChatEngine, Embedder
-from companion.errors import CompanionError, EmbedderError, FolderLocked, StorageError
+from companion.errors import CompanionError, FolderLocked, StorageError
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
 from companion.inference.embedders import LateEmbedder, OnnxEmbedder
 from companion.inference.ollama import Ollama
 from companion.inference.weights import builtin_gguf, embedder_folder
+from companion.library.chunking import CHUNKER_VERSION
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
 from companion.storage.store import Store
@@ -76,8 +77,8 @@ class Companion:
 
     def start(self) -> None:
         """Warm up in the background: embedder, sample library, unfinished documents, index."""
-        self._begin("embedder", self._warm_embedder)
-        self._begin("library", self._warm_library)
+        embedder = self._begin("embedder", self._warm_embedder)
+        self._begin("library", lambda: self._warm_library(embedder))
         self.worker.start()
 
     def touch(self) -> None:
@@ -97,35 +98,36 @@ class Companion:
         if self._closing.is_set():
             return
         self._closing.set()
+        if isinstance(self._light, LateEmbedder):
+            # Else whoever waits for it waits through an export.
+            self._light.close()
         self.runs.close()
         self.worker.stop()
         self.library.close()
         for thread in self._threads:
             thread.join(1)
         # In a thread of its own: the caller may be inside an event loop.
-        self._begin("engines", lambda: asyncio.run(self.catalog.close()))
-        self._threads[-1].join(3)
+        self._begin("engines", lambda: asyncio.run(self.catalog.close())).join(3)
         self.store.close()
         self._lock.release()
 
-    def _begin(self, name: str, work: Callable[[], None]) -> None:
+    def _begin(self, name: str, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _warm_embedder(self) -> None:
         if isinstance(self._light, LateEmbedder):
-            try:
-                self._light.warm()
-            except EmbedderError as error:
-                self._trouble = error.message
+            self._light.warm()
+            self._trouble = self._light.failure
 
-    def _warm_library(self) -> None:
+    def _warm_library(self, embedder: threading.Thread) -> None:
         try:
             self.library.warm()
             self.library.install_samples(SAMPLE_FOLDER)
             self.library.resume()
-            self._warm_embedder()
+            embedder.join()
             owners = self.store.documents.owners()
             self.library.open_index(owners)
             self.library.complete_vectors(owners)
@@ -150,6 +152,7 @@ def build(
     Raises `FolderLocked` when another copy uses the data folder, `StorageError` when the folder
     or its database cannot be used.
     """
+    quiet_libraries()
     lock = _lock_folder(settings)
     try:
         store = Store.open(settings.database_path)
@@ -201,4 +204,5 @@ def _load_light(settings: Settings) -> Embedder:
         name=settings.embed_light,
         cache_dir=settings.weights_folder / "onnx",
         threads=settings.embed_threads,
+        chunker_version=CHUNKER_VERSION,
     )

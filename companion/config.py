@@ -26,6 +26,8 @@ QUIET_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Else llama.cpp's threads spin while they wait, which is ruinous beside any other work.
+    "OMP_WAIT_POLICY": "passive",
 }
 
 

@@ -6,7 +6,7 @@ kept, who computed it, or how it is shown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -373,6 +373,8 @@ class ChatRequest:
     temperature: float = 0.2
     think: bool | None = None
     """Native thinking on or off; None for models that cannot."""
+    grammar: str | None = None
+    """What may be said at all, in llama.cpp's GBNF. Only the built-in engine heeds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,8 +410,10 @@ class ChatEngine(Protocol):
     async def models(self) -> list[ModelInfo]:
         """What it offers now, chat and embedding models, local and cloud."""
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[EnginePiece]:
-        """Pieces as they come, `EngineDone` last. Cancelling the consumer stops the model."""
+    def stream(self, request: ChatRequest) -> AsyncGenerator[EnginePiece, None]:
+        """Pieces as they come, `EngineDone` last. Cancelling the consumer stops the model, and so
+        does `aclose`; leaving the loop with a bare `break` does not.
+        """
 
     async def load(self, model: str, num_ctx: int) -> None: ...
 

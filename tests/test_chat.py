@@ -284,7 +284,8 @@ async def test_the_built_in_model_is_never_asked_to_rewrite(store):
     await house.events("When are backups written?", RAG)
     await house.events("And where?", RAG)
     assert len(engine.requests) == 2
-    assert house.library.queries[-1][1:] == ("When are backups written? And where?", 3)
+    assert house.library.queries[-1][1:] == ("When are backups written? And where?", 2)
+    assert "When are backups written? And where?" in engine.requests[-1].messages[-1].content
 
 
 # --- stop and failure -------------------------------------------------------------------------

@@ -290,7 +290,7 @@ class Chat:
                 yield Token(NOTHING_FOUND)
                 return
         else:
-            turn.packed = _pack(turn, means, (), {})
+            turn.packed = _pack(turn, means, turn.question.content, (), {})
             for notice in turn.packed.notices:
                 yield Notice(notice)
         async with aclosing(self._say(turn, means, turn.packed)) as said:
@@ -319,7 +319,9 @@ class Chat:
         result = await asyncio.to_thread(self._library.search, turn.owner, query, top_k)
         hits = result.hits if _relevant(result) else ()
         near = {} if means.profile.small else await asyncio.to_thread(self._neighbours, turn.owner, hits)
-        packed = _pack(turn, means, hits, near)
+        # A small model sees no history, so it is told what the follow-up is about.
+        asked = query if means.profile.small else turn.question.content
+        packed = _pack(turn, means, asked, hits, near)
         yield Retrieved(_sources(packed), result.layers, _ms_since(began))
         for notice in result.notices:
             yield Notice(notice)
@@ -397,6 +399,7 @@ class Chat:
             # A tiny model keeps to the text only while it takes the likeliest word.
             temperature=0.0 if means.profile.small else self._settings.temperature,
             think=means.plan.native,
+            grammar=turn.packed.grammar(step) if turn.packed else None,
         )
         said = ""
         async with aclosing(self._pieces(means.model, request)) as pieces:
@@ -502,12 +505,14 @@ class Chat:
             return None
 
 
-def _pack(turn: Turn, means: Means, hits: Sequence[Hit], near: dict[str, list[Passage]]) -> Packed:
+def _pack(
+    turn: Turn, means: Means, asked: str, hits: Sequence[Hit], near: dict[str, list[Passage]]
+) -> Packed:
     return pack(
         means.plan,
         means.profile,
         means.window,
-        turn.question.content,
+        asked,
         hits,
         near,
         turn.history,

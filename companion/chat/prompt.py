@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from companion.chat.citations import without_references
 from companion.chat.modes import Plan, Step
+from companion.chat.quoting import quotables, quotation, thought
 from companion.config import Settings
 from companion.domain import Hit, Message, ModelInfo, Passage, Place, PromptMessage, Role, ThinkingMode
 
@@ -29,8 +30,8 @@ HISTORY_SHARE = 0.25
 """Share of the room beside the question that passages leave to the conversation."""
 WIDENED = 2
 """So many of the best passages are shown with their neighbours, where there is room."""
-SMALL_PASSAGE_TOKENS = 80
-"""Of a passage for a small model, which copies the beginning of whatever it is given."""
+SMALL_PASSAGE_TOKENS = 300
+"""Of a passage for a small model: two of them are read in about three seconds."""
 LONGEST_OVERLAP = 600
 """Characters that two neighbouring passages may share."""
 
@@ -81,17 +82,14 @@ _STEPS = {
     ),
     Step.ANSWER: "Now write the final answer to the question, without repeating the notes.",
 }
-# A tiny model forgets what stands far from the end: text, then task and question in one sentence.
+# A tiny model forgets what stands far from the end, so the question stands before and after the text.
 _STEPS_SMALL = {
     Step.DRAFT: "Let me think step by step. Write two short notes about this question: {}",
     Step.CHECK: "Are these notes right? If they are, write only: OK",
     Step.ANSWER: "Answer in one or two sentences: {}",
 }
-_STEPS_SMALL_WITH_TEXT = {
-    Step.DRAFT: "Use only the text above. Let me think step by step: {}",
-    Step.CHECK: "Are these notes right? If they are, write only: OK",
-    Step.ANSWER: "Use only the text above. Answer in one or two sentences: {}",
-}
+_FRAME_SMALL = "{question}\n\nAnswer from this text:\n\n{text}\n\n"
+THOUGHT_SMALL = "Let me think step by step. The text says: "
 _CONDENSE = (
     "Rewrite the person's last question so that it can be understood without the conversation. "
     "Keep its language and its meaning. Write only the rewritten question."
@@ -158,7 +156,7 @@ def profile_for(model: ModelInfo, settings: Settings, passes: int) -> Profile:
     """The built-in engine reads slowly and its own model is tiny; a larger file of it is not."""
     max_ctx = min(model.context_length or settings.max_ctx, settings.max_ctx)
     if model.engine == "builtin" and (model.size or 0) < 1_000_000_000:
-        return Profile(True, min(settings.answer_tokens, 256), 96, 3, 1, min(max_ctx, FIRST_WINDOW), 900)
+        return Profile(True, min(settings.answer_tokens, 256), 96, 2, 1, min(max_ctx, FIRST_WINDOW), 900)
     return Profile(False, settings.answer_tokens, 512, 50, passes, max_ctx)
 
 
@@ -268,8 +266,10 @@ class Packed:
         return tuple(messages)
 
     def _asked(self, step: Step, *, first: bool) -> str:
+        if self.small and not self.shown:
+            return _STEPS_SMALL[step].format(self.question)
         if self.small:
-            return (self._text if first else "") + _small_step(step, self.shown).format(self.question)
+            return (self._text if first else "") + self.question
         instruction = _STEPS[step] if step is not Step.ANSWER or not self.shown else f"{_STEPS[step]} {_CITE}"
         if not first:
             return instruction
@@ -278,11 +278,17 @@ class Packed:
     @property
     def _text(self) -> str:
         """Passages for a small model: without fence and names, which it would take for the text."""
-        return "".join(f"[{each.number}] {harmless(each.text.strip())}\n\n" for each in self.shown)
+        text = "\n\n".join(harmless(each.text.strip()) for each in self.shown)
+        return _FRAME_SMALL.format(question=self.question, text=text)
 
-
-def _small_step(step: Step, shown: Sequence[Shown]) -> str:
-    return (_STEPS_SMALL_WITH_TEXT if shown else _STEPS_SMALL)[step]
+    def grammar(self, step: Step) -> str | None:
+        """A small model quotes the passages, with their numbers in the answer; others are free."""
+        if not self.small or not self.shown:
+            return None
+        found = quotables(self.question, {each.number: harmless(each.text) for each in self.shown})
+        if step is Step.ANSWER:
+            return quotation(found)
+        return thought(THOUGHT_SMALL, found)
 
 
 def pack(
@@ -301,8 +307,8 @@ def pack(
     """
     system = system_text(plan.mode, small=profile.small, searched=bool(hits))
     room = window.prompt - _around(system, plan, profile, calibration)
-    # A small model is told the question again when it shall answer.
-    told = 2 if profile.small and plan.passes else 1
+    # A small model is told the question before and after the text, and again when it shall answer.
+    told = 1 if not profile.small else 3 if plan.passes else 2
     asked = _cut_middle(question, room // (2 * told if hits else told), calibration)
     room -= told * calibration.tokens(asked)
     kept_back = min(int(room * HISTORY_SHARE), sum(_size(each, calibration) for each in history))
@@ -315,6 +321,9 @@ def pack(
     if not profile.small:
         _widen(texts, hits, neighbours, room, calibration)
     shown = _numbered(hits, texts, by_rank=profile.small)
+    if profile.small and shown:
+        # It would quote its earlier answers again.
+        latest, history = [], ()
     notices = (
         *((QUESTION_CUT,) if asked != question else ()),
         *((_left_out(len(hits) - len(shown), len(hits)),) if len(shown) < len(hits) else ()),
@@ -330,7 +339,7 @@ def _around(system: str, plan: Plan, profile: Profile, calibration: Calibration)
     """Tokens of everything but question, passages and history."""
     steps = (*plan.passes, Step.ANSWER)
     if profile.small:
-        instructions = [_STEPS_SMALL_WITH_TEXT[step] for step in steps]
+        instructions = [_STEPS_SMALL[step] for step in steps]
     else:
         instructions = [*(_STEPS[step] for step in steps), _CITE] if plan.passes else []
     return (
@@ -447,7 +456,7 @@ def _cut_middle(text: str, room: int, calibration: Calibration) -> str:
     return ""
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE = re.compile(r".+?(?:(?<=[.!?])\s+|\n+|$)", re.DOTALL)
 _WORD = re.compile(r"\w{3,}")
 
 
@@ -458,7 +467,8 @@ def excerpt(text: str, question: str, tokens: int, calibration: Calibration) -> 
     """
     if calibration.tokens(text) <= tokens:
         return text
-    sentences = [sentence for sentence in _SENTENCE_END.split(text) if sentence.strip()]
+    # With the white space behind them: a heading must keep its line.
+    sentences: list[str] = [each for each in _SENTENCE.findall(text) if each.strip()]
     if not sentences or tokens < 8:
         return ""
     asked = set(_WORD.findall(question.lower()))
@@ -474,11 +484,11 @@ def excerpt(text: str, question: str, tokens: int, calibration: Calibration) -> 
         elif first > 0 and _fits(sentences[first - 1 : last + 1], tokens, calibration):
             first -= 1
         else:
-            return " ".join(sentences[first : last + 1])
+            return "".join(sentences[first : last + 1]).strip()
 
 
 def _fits(sentences: Sequence[str], tokens: int, calibration: Calibration) -> bool:
-    return calibration.tokens(" ".join(sentences)) <= tokens
+    return calibration.tokens("".join(sentences).strip()) <= tokens
 
 
 # --- texts --------------------------------------------------------------------------------

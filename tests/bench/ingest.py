@@ -68,7 +68,8 @@ def run() -> list[str]:
         return took
 
     def encode() -> float:
-        assert raw.stdin is not None and raw.stdout is not None
+        assert raw.stdin is not None
+        assert raw.stdout is not None
         raw.stdin.write(json.dumps(windows) + "\n")
         raw.stdin.flush()
         return float(raw.stdout.readline())
@@ -80,5 +81,5 @@ def run() -> list[str]:
     rates = [count / one for count, (one, _other) in zip(counts[1:], pairs, strict=True)]
     return [
         f"ingest, reading to searchable: {summary(rates)} windows/s",
-        f"ingest, times as fast as raw encode: {ratios([(other, one) for one, other in pairs])}; the bar is 1.5",
+        f"ingest, times as fast as raw encode: {ratios([(other, one) for one, other in pairs])}; bar 1.5",
     ]

@@ -88,7 +88,7 @@ def run() -> list[str]:
     store.close()
     lines = [
         f"search, {PASSAGES} passages × {WINDOWS} windows: p50 {percentile(times, 0.5):.1f} ms, "
-        f"p95 {percentile(times, 0.95):.1f} ms, question embedding included; the bar is p50 25 ms",
+        f"p95 {percentile(times, 0.95):.1f} ms, question embedding included; bar p50 25 ms",
         f"search by exact vectors, without the index: {summary(exact, ' ms')}",
         f"index built from stored vectors: {built:.1f} s",
     ]
@@ -116,7 +116,7 @@ def resident(folder: Path) -> str:
         children = (
             sum(c.memory_info().rss for c in psutil.Process(process.pid).children(recursive=True)) / 1e6
         )
-        return f"resident with {PASSAGES} passages: {own:.0f} MB, its children {children:.0f} MB; the bar is 500 MB"
+        return f"resident with {PASSAGES} passages: {own:.0f} MB, its children {children:.0f} MB; bar 500 MB"
     finally:
         process.terminate()
         process.wait()
