@@ -33,7 +33,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 migrate: $(VENV)/.installed
-	$(if $(DATA_DIR),COMPANION_DATA_DIR="$(DATA_DIR)") $(BIN)/python -m companion.storage.database
+	$(BIN)/python -m companion migrate $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 bench: weights
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -22,7 +22,7 @@ from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
 from companion.config import SAMPLE_FOLDER, Settings, quiet_libraries
 from companion.domain import ChatEngine, Embedder
-from companion.errors import CompanionError, FolderLocked, StorageError
+from companion.errors import EmbedderError, FolderLocked, StorageError
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
 from companion.inference.embedders import LateEmbedder, OnnxEmbedder
@@ -36,6 +36,7 @@ from companion.storage.store import Store
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 2.0
+UNUSABLE = "The library cannot be kept in order; it is tried again, and the log says why."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Companion:
         store: Store,
         catalog: Catalog,
         library: Library,
+        sessions: Sessions,
         light: Embedder,
         lock: filelock.BaseFileLock,
     ) -> None:
@@ -62,7 +64,7 @@ class Companion:
         self.store = store
         self.catalog = catalog
         self.library = library
-        self.sessions = Sessions(store, catalog, settings)
+        self.sessions = sessions
         self.chat = Chat(store, catalog, library, self.sessions.preferences, settings)
         self.runs = Runs(self.chat, store, on_activity=self.touch)
         self.sessions.before_delete(self.runs.end)
@@ -77,8 +79,7 @@ class Companion:
 
     def start(self) -> None:
         """Warm up in the background: embedder, sample library, unfinished documents, index."""
-        embedder = self._begin("embedder", self._warm_embedder)
-        self._begin("library", lambda: self._warm_library(embedder))
+        self._embedder_thread = self._begin("embedder", self._warm_embedder)
         self.worker.start()
 
     def touch(self) -> None:
@@ -87,8 +88,9 @@ class Companion:
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
-        if self._trouble:
-            return Health("degraded", (self._trouble,))
+        trouble = self._trouble or (UNUSABLE if self.worker.failing else None)
+        if trouble:
+            return Health("degraded", (trouble,))
         if not self._warm:
             return Health("warming", ("The library is being opened; words are searched already.",))
         return Health("ready")
@@ -101,6 +103,7 @@ class Companion:
         if isinstance(self._light, LateEmbedder):
             # Else whoever waits for it waits through an export.
             self._light.close()
+        self.library.stop_working()
         self.runs.close()
         self.worker.stop()
         self.library.close()
@@ -122,25 +125,27 @@ class Companion:
             self._light.warm()
             self._trouble = self._light.failure
 
-    def _warm_library(self, embedder: threading.Thread) -> None:
+    def _warm_library(self) -> None:
+        self.library.warm()
+        self.library.install_samples(SAMPLE_FOLDER)
+        self.library.resume()
+        while self._embedder_thread.is_alive() and not self._closing.is_set():
+            self._embedder_thread.join(0.2)
         try:
-            self.library.warm()
-            self.library.install_samples(SAMPLE_FOLDER)
-            self.library.resume()
-            embedder.join()
-            owners = self.store.documents.owners()
-            self.library.open_index(owners)
-            self.library.complete_vectors(owners)
-            self._warm = True
-        except CompanionError as error:
-            if not self._closing.is_set():
-                log.warning("warming up stopped: %s", error.message)
-                self._trouble = self._trouble or error.message
+            self.library.open_index()
+            self.library.complete_vectors()
+        except EmbedderError as error:
+            # Words are searched all the same.
+            self._trouble = error.message
+        self._warm = True
 
     def _tick(self) -> float:
+        if not self._warm:
+            self._warm_library()
         self.library.purge_due()
-        if self._warm:
-            self.library.mend_index(self.store.documents.owners())
+        if not self._trouble:
+            self.library.mend_index()
+            self.library.complete_vectors()
         return HOUSEKEEPING_S
 
 
@@ -154,9 +159,10 @@ def build(
     """
     quiet_libraries()
     lock = _lock_folder(settings)
+    store: Store | None = None
     try:
         store = Store.open(settings.database_path)
-        light = light or LateEmbedder(lambda: _load_light(settings))
+        light = light or LateEmbedder(lambda: load_embedder(sessions.preferences().embed_light, settings))
         library = Library(
             store,
             light,
@@ -167,15 +173,19 @@ def build(
         catalog = Catalog(
             _engines(settings) if engines is None else engines, show_cloud=settings.show_cloud_models
         )
-        return Companion(settings, store, catalog, library, light, lock)
+        sessions = Sessions(store, catalog, settings)
+        return Companion(settings, store, catalog, library, sessions, light, lock)
     except BaseException:
+        if store is not None:
+            store.close()
         lock.release()
         raise
 
 
 def _lock_folder(settings: Settings) -> filelock.BaseFileLock:
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Other people of this machine have no business in it.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = filelock.FileLock(settings.data_dir / ".lock")
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -198,10 +208,11 @@ def _engines(settings: Settings) -> list[ChatEngine]:
     return [ollama, Builtin(lambda: builtin_gguf(settings))]
 
 
-def _load_light(settings: Settings) -> Embedder:
+def load_embedder(name: str, settings: Settings) -> Embedder:
+    """An embedder that runs in this process. Raises `EmbedderError`; may take a minute at first."""
     return OnnxEmbedder.load(
-        embedder_folder(settings.embed_light, settings),
-        name=settings.embed_light,
+        embedder_folder(name, settings),
+        name=name,
         cache_dir=settings.weights_folder / "onnx",
         threads=settings.embed_threads,
         chunker_version=CHUNKER_VERSION,

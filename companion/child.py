@@ -70,15 +70,11 @@ class Child:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 # A broken pipe only says that the child was first to go.
-                with_suppressed_close(stream)
+                with contextlib.suppress(OSError):
+                    stream.close()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-
-
-def with_suppressed_close(stream: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        stream.close()
 
 
 def follow_parent() -> None:

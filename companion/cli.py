@@ -1,4 +1,4 @@
-"""The commands: `serve`, `ingest FILE…`, `search QUERY`, and the options they share.
+"""The commands: `serve`, `migrate`, `ingest FILE…`, `search QUERY`, and the options they share.
 
 Knows arguments, exit codes and where the log goes. It does not know how anything is done.
 """
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = _options()
     commands.add_parser("serve", parents=[shared], help="serve the page and the HTTP interface")
+    commands.add_parser("migrate", parents=[shared], help="bring the database to this version's tables")
     ingest = commands.add_parser("ingest", parents=[shared], help="add documents to the library")
     ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
     search = commands.add_parser("search", parents=[shared], help="find passages")
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: str = arguments.pop("command")
     work = {
         "serve": _serve,
+        "migrate": _migrate,
         "ingest": lambda settings: _ingest(settings, arguments["files"]),
         "search": lambda settings: _search(settings, arguments["query"]),
     }[command]
@@ -181,6 +183,13 @@ def _serve(settings: Settings) -> int:
         serve(companion, settings, end, lambda url: print(f"LLM Companion is at {url}", flush=True))
     finally:
         companion.close()
+    return 0
+
+
+def _migrate(settings: Settings) -> int:
+    """Starting the app does it, too."""
+    _open(settings).close()
+    print(f"{settings.database_path} is up to date.")
     return 0
 
 

@@ -1,8 +1,12 @@
-"""What tests share: settings in a folder of their own, and real weights fetched once per machine."""
+"""What tests share: settings in a folder of their own, real weights fetched once per machine, and
+a guard that lets the test process speak to this machine only.
+"""
 
+import ipaddress
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,6 +15,77 @@ from companion.inference import weights
 from companion.inference.embedders import OnnxEmbedder
 
 quiet_libraries()
+
+
+class StrangerCalled(RuntimeError):
+    """Not an OSError: code that takes those for “offline” must not swallow it."""
+
+
+class NetworkGuard:
+    """Refuses every address but loopback. An audit hook sees all of Python's sockets, asyncio's too.
+
+    It sees this process: children and native code are watched by the tests that start them
+    (the page's tests watch the browser).
+    """
+
+    # Event to the place of the host or the address among its arguments.
+    WATCHED = {  # noqa: RUF012 a constant
+        "socket.connect": 1,
+        "socket.sendto": 1,
+        "socket.sendmsg": 1,
+        "socket.getaddrinfo": 0,
+        "socket.gethostbyname": 0,
+        "socket.gethostbyaddr": 0,
+    }
+
+    def __init__(self):
+        self.called = []
+        self.closed = True
+        sys.addaudithook(self._see)
+
+    @contextmanager
+    def lifted(self):
+        """For fetching what is fetched once per machine."""
+        self.closed = False
+        try:
+            yield
+        finally:
+            self.closed = True
+
+    def _see(self, event, arguments):
+        place = self.WATCHED.get(event)
+        if place is None or not self.closed:
+            return
+        address = arguments[place]
+        if not _is_here(address):
+            self.called.append(f"{event} {address}")
+            raise StrangerCalled(f"A test tried to reach {address}; tests speak to this machine only.")
+
+
+def _is_here(address):
+    """Of a socket, or of a name that is looked up. A path is a Unix socket."""
+    if isinstance(address, tuple):
+        address = address[0]
+    elif isinstance(address, (str, bytes)) and os.fsdecode(address).startswith(("/", "\0")):
+        return True
+    host = address.decode() if isinstance(address, bytes) else address
+    # Nothing, and the address that servers listen on, name no other machine.
+    if host in (None, "", "localhost", "0.0.0.0", "::"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+NETWORK = NetworkGuard()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def network():
+    """The guard; the run fails at its end if somebody called a stranger and swallowed the refusal."""
+    yield NETWORK
+    assert NETWORK.called == []
 
 
 @pytest.fixture
@@ -36,12 +111,14 @@ def weights_settings(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def light_folder(weights_settings):
-    return weights.embedder_folder("all-MiniLM-L6-v2", weights_settings)
+    with NETWORK.lifted():
+        return weights.embedder_folder("all-MiniLM-L6-v2", weights_settings)
 
 
 @pytest.fixture(scope="session")
 def builtin_gguf(weights_settings):
-    return weights.fetch(weights.BUILTIN_CHAT_MODEL, weights_settings)
+    with NETWORK.lifted():
+        return weights.fetch(weights.BUILTIN_CHAT_MODEL, weights_settings)
 
 
 @pytest.fixture(scope="session")

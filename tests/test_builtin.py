@@ -107,6 +107,14 @@ async def test_another_models_name_is_refused(shared):
 # --- stopping ---------------------------------------------------------------------------
 
 
+async def until(condition, seconds=10):
+    """Poll until it holds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        await asyncio.sleep(0.005)
+
+
 async def busy_for(engine):
     """Seconds until the engine has finished what it does."""
     begun = time.monotonic()
@@ -118,7 +126,10 @@ async def busy_for(engine):
 async def test_stop_while_the_prompt_is_read_is_heard_within_a_second(shared):
     await shared.load(NAME, 4096)
     task = asyncio.create_task(collect(shared.stream(question(quick_brown(3) * 5))))
-    await asyncio.sleep(0.5)
+    await until(shared._busy.locked)
+    # The prompt is read by threads that nothing else shows: wait until they have worked.
+    computed = time.process_time() + 0.2
+    await until(lambda: time.process_time() > computed)
     assert shared._busy.locked()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -140,8 +151,11 @@ async def test_a_second_question_waits_for_the_first_and_may_leave_while_it_wait
     await anext(first)
     waiting = asyncio.create_task(collect(shared.stream(question("Hi", max_tokens=2))))
     leaving = asyncio.create_task(collect(shared.stream(question("Hi", max_tokens=2))))
-    await asyncio.sleep(0.2)
+    # The first goes on undisturbed while both wait.
+    for _ in range(5):
+        await anext(first)
     assert not waiting.done()
+    assert not leaving.done()
     begun = time.monotonic()
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -157,7 +157,10 @@ async def test_one_who_leaves_does_not_take_the_list_from_the_others():
     engine.delay_s = 0.1
     catalog = Catalog([engine])
     leaving, staying = asyncio.create_task(catalog.models()), asyncio.create_task(catalog.models())
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(5):
+        # Both wait by then: the engine is asked only after their turn.
+        while not engine.asked:
+            await asyncio.sleep(0)
     leaving.cancel()
     assert names(await staying) == ["tiny"]
 

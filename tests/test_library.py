@@ -1,18 +1,26 @@
 """The library through its own face: real SQLite, real Chroma, real reading child, small embedder."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from companion.domain import SAMPLE_OWNER, DocumentState
-from companion.errors import Conflict, DocumentTooLarge, NotFound, Refused, UnreadableDocument
+from companion.errors import (
+    Conflict,
+    DocumentTooLarge,
+    IndexUnusable,
+    NotFound,
+    Refused,
+    UnreadableDocument,
+)
 from companion.library.library import Library
 from companion.library.readers import ReaderProcess
 from companion.library.vectors import VectorIndex, collection_name
 from companion.storage.store import Store
-from tests.fakes import FakeEmbedder
+from tests.fakes import FakeEmbedder, Gate
 
 ME = "local"
 TEXT = """# Bees
@@ -38,11 +46,16 @@ class Clock:
 class CountingEmbedder(FakeEmbedder):
     """Counts the texts it embedded."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, name="bag-of-words"):
+        super().__init__(name)
         self.embedded = 0
+        self.gate = None
 
     def embed_passages(self, texts):
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.reached.set()
+            assert gate.open.wait(10)
         self.embedded += len(texts)
         return super().embed_passages(texts)
 
@@ -74,9 +87,9 @@ class Shelf:
         self.clock = Clock()
         self.open()
 
-    def open(self):
+    def open(self, embedder=None):
         self.store = Store.open(self.folder / "companion.db")
-        self.embedder = CountingEmbedder()
+        self.embedder = embedder or CountingEmbedder()
         self.index = VectorIndex(self.folder / "index")
         self.library = Library(
             self.store, self.embedder, self.index,
@@ -88,9 +101,9 @@ class Shelf:
         self.library.close()
         self.store.close()
 
-    def reopen(self):
+    def reopen(self, embedder=None):
         self.close()
-        return self.open()
+        return self.open(embedder)
 
     def found(self, question, owner=ME):
         return [hit.passage.text for hit in self.library.search(owner, question).hits]
@@ -166,6 +179,141 @@ def test_a_new_version_that_cannot_be_read_leaves_the_old_one(shelf):
     assert kept.state is DocumentState.SEARCHABLE
     assert "apples" in shelf.found("cellar")[0]
     assert shelf.library.original(ME, document.doc_id).read_bytes() == b"The cellar is full of apples."
+
+
+def test_a_new_version_that_cannot_be_read_leaves_the_old_name_too(shelf):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    shelf.library.replace(ME, document.doc_id, "other.pdf", b"no pdf at all")
+    with pytest.raises(UnreadableDocument):
+        shelf.library.ingest(document.doc_id)
+    assert shelf.library.document(ME, document.doc_id).name == "notes.txt"
+    assert shelf.library.original(ME, document.doc_id).read_bytes() == b"The cellar is full of apples."
+
+
+def in_a_thread(work):
+    """The result of `work`, started now; ask for it with `.result()`."""
+    executor = ThreadPoolExecutor(1)
+    future = executor.submit(work)
+    executor.shutdown(wait=False)
+    return future
+
+
+def test_a_version_accepted_while_the_old_one_is_embedded_wins(shelf):
+    gate = shelf.embedder.gate = Gate()
+    old = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of apples."))
+    assert gate.reached.wait(10)
+    newer = shelf.library.accept(ME, "notes.txt", b"The cellar is full of pears.")
+    gate.open.set()
+    assert old.result(10).state is DocumentState.READING, "the newer version still waits"
+    assert shelf.library.ingest(newer.doc_id).state is DocumentState.SEARCHABLE
+    assert shelf.library.original(ME, newer.doc_id).read_bytes() == b"The cellar is full of pears."
+    assert "pears" in shelf.found("cellar")[0]
+
+
+def test_an_undo_that_was_acknowledged_is_not_purged(shelf):
+    document = shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.delete(ME, document.doc_id)
+    gate = shelf.embedder.gate = Gate()
+    busy = in_a_thread(lambda: shelf.library.add(ME, "long.txt", b"Something long is embedded."))
+    assert gate.reached.wait(10)
+    started = shelf.clock.time
+    shelf.clock.time = started + timedelta(seconds=11)
+    purge = in_a_thread(shelf.library.purge_due)
+    shelf.clock.time = started + timedelta(seconds=5)
+    shelf.library.undo(ME, document.doc_id)
+    gate.open.set()
+    busy.result(10)
+    assert purge.result(10) == 0
+    assert "honey" in shelf.found("honey")[0]
+
+
+def test_an_undo_comes_too_late_after_its_time_even_before_the_purge(shelf):
+    document = shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.delete(ME, document.doc_id)
+    shelf.clock.time += timedelta(seconds=11)
+    with pytest.raises(NotFound):
+        shelf.library.undo(ME, document.doc_id)
+
+
+def test_a_name_taken_meanwhile_is_not_taken_back(shelf):
+    document = shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.delete(ME, document.doc_id)
+    shelf.library.add(ME, "nature.md", b"Another text about owls.")
+    assert shelf.library.undo(ME, document.doc_id).name == "nature (2).md"
+
+
+def test_a_document_just_deleted_does_not_crowd_out_others(shelf):
+    shelf.library.open_index()
+    shelf.library.add(ME, "small.txt", b"Whales sing in the cold sea.")
+    many = "\n\n".join(f"# Part {n}\n\n" + f"Whales sing number{n}. " * 80 for n in range(12))
+    big = shelf.library.add(ME, "big.md", many.encode())
+    shelf.library.delete(ME, big.doc_id)
+    assert shelf.found("whales sing") == ["Whales sing in the cold sea."]
+
+
+def test_an_upload_during_the_start_is_not_swept_away(shelf, monkeypatch):
+    monkeypatch.setattr(shelf.library, "_leftovers", sorted((shelf.folder / "originals").glob("*")))
+    accepted = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    incoming = shelf.folder / "originals" / "incoming-456.txt"
+    incoming.write_bytes(b"on its way")
+    shelf.library.resume()
+    assert incoming.exists()
+    assert shelf.library.original(ME, accepted.doc_id).exists()
+
+
+def test_what_comes_in_while_the_index_opens_is_indexed(shelf, monkeypatch):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    listed = shelf.index.ids
+
+    def meanwhile(collection):
+        found = listed(collection)
+        monkeypatch.setattr(shelf.index, "ids", listed)
+        shelf.library.add(ME, "owls.txt", b"Owls hunt mice at night.")
+        return found
+
+    monkeypatch.setattr(shelf.index, "ids", meanwhile)
+    shelf.library.open_index()
+    assert shelf.library.status(ME).index == "ready"
+    collection = collection_name(shelf.embedder.identity.embedder_id, ME)
+    assert len(shelf.index.ids(collection)) == shelf.library.status(ME).embedded
+    assert "mice" in shelf.found("owls")[0]
+
+
+def test_closing_while_the_index_opens_keeps_a_healthy_index(shelf, monkeypatch):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.open_index()
+    shelf.reopen()
+    generation = shelf.index.generation()
+    monkeypatch.setattr(shelf.index, "ids", closing_first(shelf))
+    shelf.library.open_index()
+    assert shelf.index.generation() == generation
+
+
+def closing_first(shelf):
+    listed = shelf.index.ids
+
+    def ids(collection):
+        shelf.library.close()
+        return listed(collection)
+
+    return ids
+
+
+def test_a_failed_index_is_mended_until_it_works(shelf, monkeypatch):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.library.open_index()
+    shelf.library._light.serving = False
+    connect = shelf.index.connect
+    monkeypatch.setattr(shelf.index, "connect", torn)
+    with pytest.raises(IndexUnusable):
+        shelf.library.mend_index()
+    monkeypatch.setattr(shelf.index, "connect", connect)
+    shelf.library.mend_index()
+    assert shelf.library.status(ME).index == "ready"
+
+
+def torn():
+    raise IndexUnusable("The vector index is torn.")
 
 
 def test_a_file_that_cannot_be_read_says_why_and_can_be_tried_again(shelf):
@@ -255,7 +403,7 @@ def test_index_and_stored_vectors_give_the_same_passages(shelf):
             ME, f"{number}.txt", f"Chapter {number}: the river number {number} is cold.".encode()
         )
     exact = shelf.found("river number 7")
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     assert shelf.library.status(ME).index == "ready"
     assert shelf.found("river number 7") == exact
 
@@ -274,11 +422,25 @@ def test_what_a_kill_left_half_done_is_finished_at_the_next_start(shelf):
 
 def test_an_index_that_lost_its_files_is_rebuilt_without_embedding(shelf):
     shelf.library.add(ME, "nature.md", TEXT.encode())
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     shelf.reopen()
     shutil.rmtree(shelf.folder / "index")
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     assert shelf.library.status(ME).index == "ready"
+    assert shelf.embedder.embedded == 0
+    assert "magma" in shelf.found("lava volcano")[0]
+
+
+def test_another_embedder_embeds_the_library_again_and_the_way_back_is_free(shelf):
+    shelf.library.add(ME, "nature.md", TEXT.encode())
+    shelf.reopen(CountingEmbedder("another"))
+    shelf.library.open_index()
+    shelf.library.complete_vectors()
+    assert shelf.embedder.embedded > 0
+    assert "light" in shelf.library.search(ME, "lava volcano").hits[0].layers
+    shelf.reopen(CountingEmbedder())
+    shelf.library.open_index()
+    shelf.library.complete_vectors()
     assert shelf.embedder.embedded == 0
     assert "magma" in shelf.found("lava volcano")[0]
 
@@ -287,7 +449,7 @@ def test_an_index_that_lost_its_files_is_rebuilt_without_embedding(shelf):
 def test_a_torn_index_is_noticed_and_rebuilt(shelf, damage):
     chapters = (f"# Chapter {n}\n\n" + f"Whales of kind{n} sing at night. " * 60 for n in range(40))
     assert shelf.library.add(ME, "whales.md", "\n\n".join(chapters).encode()).passages >= 40
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     shelf.reopen()
     sqlite = next((shelf.folder / "index").glob("*/chroma.sqlite3"))
     if damage == "garbage":
@@ -301,7 +463,7 @@ def test_a_torn_index_is_noticed_and_rebuilt(shelf, damage):
         segment.mkdir()
         (segment / "data_level0.bin").write_bytes(b"x" * 10)
         (segment / "link_lists.bin").write_bytes(b"x" * 1000)
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     assert shelf.library.status(ME).index == "ready"
     assert shelf.embedder.embedded == 0
     assert "kind17" in shelf.found("whales kind17")[0]
@@ -309,14 +471,14 @@ def test_a_torn_index_is_noticed_and_rebuilt(shelf, damage):
 
 def test_vectors_that_the_index_missed_are_healed(shelf):
     shelf.library.add(ME, "nature.md", TEXT.encode())
-    shelf.library.open_index([ME])
+    shelf.library.open_index()
     collection = collection_name(shelf.embedder.identity.embedder_id, ME)
     before = shelf.index.ids(collection)
     shelf.index.delete(collection, [sorted(before)[0]])
     shelf.index.upsert(
         collection, ["stranger#0"], np.ones((1, shelf.embedder.identity.dimension), np.float32)
     )
-    shelf.library._light.heal([ME])
+    shelf.library._light.heal([ME], lambda: True)
     assert shelf.index.ids(collection) == before
 
 
@@ -326,7 +488,7 @@ def open_and_closed(tmp_path_factory, reader):
     shelves = [Shelf(tmp_path_factory.mktemp(name), reader) for name in ("index", "exact")]
     for shelf in shelves:
         shelf.library.add(ME, "nature.md", TEXT.encode())
-    shelves[0].library.open_index([ME])
+    shelves[0].library.open_index()
     yield shelves
     for shelf in shelves:
         shelf.close()

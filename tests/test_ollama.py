@@ -288,8 +288,8 @@ def left_within(server, begun, seconds):
 async def test_stop_while_the_prompt_is_read_reaches_ollama_at_once(server):
     server.first_delay_s = 30
     task = asyncio.create_task(collect(engine(server).stream(question())))
-    await asyncio.to_thread(server.wait_for, lambda it: it.asked("/api/chat"))
-    await asyncio.sleep(0.05)
+    # The model is loaded, the prompt is being read.
+    await asyncio.to_thread(server.wait_for, lambda it: it.loads)
     begun = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -24,7 +24,7 @@ def judged(tmp_path_factory, shared, light_embedder):
     )
     for key, text in corpus.items():
         library.add(LOCAL_OWNER, f"{key}.txt", text.encode())
-    library.open_index([LOCAL_OWNER])
+    library.open_index()
     yield library, queries, grades
     library.close()
     store.close()

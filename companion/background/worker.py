@@ -30,9 +30,10 @@ class Worker:
             self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
             self._thread.start()
 
-    def wake(self) -> None:
-        """Tick now."""
-        self._wake.set()
+    @property
+    def failing(self) -> bool:
+        """The last tick raised; it is tried again."""
+        return self._failing
 
     def stop(self, timeout: float = 5.0) -> None:
         """Ask it to end and wait; says so in the log when it does not."""

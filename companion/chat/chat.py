@@ -254,9 +254,12 @@ class Chat:
         if message is not None:
             yield Finished(message)
 
-    async def preload(self, model_name: str | None = None) -> None:
-        """Load a model with the window that its next turn will ask for."""
-        model, _ = await self._catalog.resolve(model_name)
+    async def preload(self, model_name: str) -> None:
+        """Load a model with the window that its next turn will ask for. Raises InvalidInput if it
+        cannot chat, ModelMissing if there is none of this name."""
+        model = await self._catalog.info(model_name)
+        if not model.can_chat:
+            raise InvalidInput(f"{model_name} cannot chat; choose a chat model.", field="name")
         await self._catalog.engine(model).load(model.name, self.window_for(model))
 
     def window_for(self, model: ModelInfo, wanted: int = 0) -> int:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 
 LONGEST_SENTENCE = 320
 SHORTEST_SENTENCE = 15
 """Characters."""
 SENTENCES_IN_A_ROW = 3
+LONGEST_ROW = 600
+"""Characters: an answer of the small profile ends at 256 tokens."""
 MOST_BEGINNINGS = 24
 STEM = 5
 """Words that share so many first letters count as forms of one word."""
@@ -52,7 +55,7 @@ def quotables(question: str, passages: Mapping[int, str]) -> list[Quotable]:
     found = [
         (
             len(asked & _stems(sentences[start])),
-            Quotable(number, tuple(sentences[start:][:SENTENCES_IN_A_ROW])),
+            Quotable(number, _row(sentences[start:])),
         )
         for number, text in passages.items()
         for sentences in [split(text)]
@@ -68,6 +71,12 @@ def split(text: str) -> list[str]:
     lines = (line for line in text.splitlines() if not _HEADING.match(line))
     sentences = (_MARKER.sub("", part.strip()) for part in _BORDER.split("\n".join(lines)))
     return [part for part in sentences if SHORTEST_SENTENCE <= len(part) <= LONGEST_SENTENCE]
+
+
+def _row(sentences: Sequence[str]) -> tuple[str, ...]:
+    lengths = accumulate(len(sentence) for sentence in sentences)
+    fitting = sum(length <= LONGEST_ROW for length in islice(lengths, SENTENCES_IN_A_ROW))
+    return tuple(sentences[: max(fitting, 1)])
 
 
 def quotation(choices: Sequence[Quotable]) -> str | None:
@@ -92,7 +101,7 @@ def _rule(choice: Quotable) -> str:
     first, *more = (_literal(f"{sentence} [{choice.number}]") for sentence in choice.sentences)
     rest = ""
     for sentence in reversed(more):
-        rest = f'(" " {sentence} {rest})?'.replace(" )", ")")
+        rest = f'(" " {sentence}{" " + rest if rest else ""})?'
     return f"{first} {rest}".strip()
 
 

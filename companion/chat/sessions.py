@@ -107,6 +107,18 @@ class Sessions:
         self._store.settings.save(await self._checked(changes, _PREFERENCE_FIELDS))
         return self.preferences()
 
+    async def save(self, owner: str, session_id: str | None, values: Mapping[str, object]) -> None:
+        """Save for a conversation, if one is named, and for new ones: all or nothing.
+
+        Raises InvalidInput with the name of the field, before anything is written.
+        """
+        checked = await self._checked(values, _PREFERENCE_FIELDS)
+        if session_id is not None:
+            config = self._store.sessions.config(owner, session_id)
+            own = {name: value for name, value in checked.items() if name in _CONFIG_FIELDS}
+            self._store.sessions.save_config(owner, replace(config, **own))
+        self._store.settings.save(checked)
+
     # --- checks -------------------------------------------------------------------------------
 
     async def _first_config(self) -> SessionConfig:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from companion.domain import Embedder, Passage
-from companion.errors import EmbedderError, IndexUnusable
+from companion.errors import IndexUnusable
 from companion.library.ranking import DEPTH, best_windows, exact
 from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
 
@@ -26,9 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Batch = list[tuple[list[Passage], list[str]]]
+"""Passages of one text, and its windows; no windows where the vectors are known."""
+
 BATCH_WINDOWS = 64
 """Windows per commit: about two seconds of work on two cores."""
 PROBE_SAMPLES = 60
+HEAL_PIECE = 256
 WINDOWS_PER_PASSAGE = 3
 """A passage of 500 tokens is three windows of a 256-token model."""
 
@@ -100,32 +103,15 @@ class Layer:
         """
         self._stored.register(self._embedder.identity)
         known = self._stored.reusable(self.embedder_id, owner, [p.text_hash for p in passages])
-        self._keep(owner, [(p, known[p.text_hash]) for p in passages if p.text_hash in known])
-        twins: dict[str, list[Passage]] = {}
-        for passage in passages:
-            if passage.text_hash not in known:
-                twins.setdefault(passage.text_hash, []).append(passage)
-        done = len(passages) - sum(map(len, twins.values()))
-        for batch in self._batches(list(twins.values())):
+        done = 0
+        for batch in self._batches(passages, known):
             if not proceed(done):
                 return False
             self._keep(
-                owner, [(passage, vectors) for same, vectors in self._embed(batch) for passage in same]
+                owner, [(passage, rows) for same, rows in self._embed(batch, known) for passage in same]
             )
             done += sum(len(same) for same, _windows in batch)
-        return True
-
-    def index_again(self, owner: str, chunk_ids: Sequence[str]) -> None:
-        """Put stored vectors back into the index; harmless where they are there."""
-        try:
-            stored = self.vectors(chunk_ids)
-        except EmbedderError:
-            return
-        rows = [(vector_id(key, n), row) for key, vectors in stored.items() for n, row in enumerate(vectors)]
-        self._changed()
-        if rows:
-            ids, vectors = zip(*rows, strict=True)
-            self._indexed(lambda: self._index.upsert(self._collection(owner), ids, np.stack(vectors)))
+        return proceed(done)
 
     def forget(self, owner: str, ids: Sequence[str]) -> None:
         """Take vectors out of the index; their rows are gone already."""
@@ -136,7 +122,7 @@ class Layer:
         """Stored vectors, spread over everything, which a healthy index must find."""
         found: list[Sample] = []
         for owner in owners:
-            chunk_ids, windows, rows = self._stored.matrix(self.embedder_id, [owner])
+            chunk_ids, windows, rows = self._stored.everything(self.embedder_id, owner)
             step = max(1, len(chunk_ids) // PROBE_SAMPLES)
             found += [
                 Sample(self._collection(owner), vector_id(chunk_ids[i], windows[i]), rows[i])
@@ -144,35 +130,50 @@ class Layer:
             ]
         return found
 
-    def heal(self, owners: Sequence[str]) -> int:
-        """Make the index agree with SQLite; returns how many entries differed."""
+    def heal(self, owners: Sequence[str], proceed: Callable[[], bool]) -> int | None:
+        """Make the index agree with SQLite; returns how many entries differed, None if interrupted."""
         differed = 0
         for owner in owners:
             collection = self._collection(owner)
-            chunk_ids, windows, rows = self._stored.matrix(self.embedder_id, [owner])
-            wanted = [vector_id(key, window) for key, window in zip(chunk_ids, windows, strict=True)]
+            # The index first: what comes in between is in both, and nothing of it is taken for extra.
             present = self._index.ids(collection)
+            chunk_ids, windows, rows = self._stored.everything(self.embedder_id, owner)
+            wanted = [vector_id(key, window) for key, window in zip(chunk_ids, windows, strict=True)]
             extra = sorted(present.difference(wanted))
             missing = [i for i, key in enumerate(wanted) if key not in present]
             self._index.delete(collection, extra)
-            self._index.upsert(collection, [wanted[i] for i in missing], rows[missing])
+            for start in range(0, len(missing), HEAL_PIECE):
+                if not proceed():
+                    return None
+                piece = missing[start : start + HEAL_PIECE]
+                self._index.upsert(collection, [wanted[i] for i in piece], rows[piece])
             differed += len(extra) + len(missing)
         return differed
 
-    def _embed(self, batch: list[tuple[list[Passage], list[str]]]) -> list[tuple[list[Passage], Vectors]]:
-        rows = self._embedder.embed_passages([window for _same, windows in batch for window in windows])
-        borders = np.cumsum([len(windows) for _same, windows in batch])[:-1]
-        return [(same, part) for (same, _w), part in zip(batch, np.split(rows, borders), strict=True)]
+    def _batches(self, passages: Sequence[Passage], known: Mapping[str, Vectors]) -> Iterator[Batch]:
+        """Equal passages with the windows that are to be embedded, about `BATCH_WINDOWS` at a time."""
+        twins: dict[str, list[Passage]] = {}
+        for passage in passages:
+            twins.setdefault(passage.text_hash, []).append(passage)
+        batch: Batch = []
+        size = 0
+        for text_hash, same in twins.items():
+            windows = [] if text_hash in known else self._embedder.windows(same[0].text)
+            batch.append((same, windows))
+            # Known vectors cost a write all the same.
+            size += max(len(windows), 1)
+            if size >= BATCH_WINDOWS:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
-    def _batches(self, twins: list[list[Passage]]) -> list[list[tuple[list[Passage], list[str]]]]:
-        """Groups of equal passages with their windows, about `BATCH_WINDOWS` windows each."""
-        sized, total = [], 0
-        for same in twins:
-            windows = self._embedder.windows(same[0].text)
-            sized.append((total // BATCH_WINDOWS, (same, windows)))
-            total += len(windows)
+    def _embed(self, batch: Batch, known: Mapping[str, Vectors]) -> list[tuple[list[Passage], Vectors]]:
+        windows = [window for _same, windows in batch for window in windows]
+        rows = iter(self._embedder.embed_passages(windows) if windows else ())
         return [
-            [entry for _number, entry in group] for _key, group in groupby(sized, key=lambda pair: pair[0])
+            (same, known[same[0].text_hash] if not windows else np.stack([next(rows) for _ in windows]))
+            for same, windows in batch
         ]
 
     def _keep(self, owner: str, embedded: Sequence[tuple[Passage, Vectors]]) -> None:

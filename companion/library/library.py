@@ -6,6 +6,7 @@ conversations, doors, or how a file is read and a question ranked.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,14 +32,17 @@ from companion.domain import (
     SearchResult,
 )
 from companion.errors import (
+    CompanionError,
     Conflict,
     DiskFull,
     DocumentError,
     DocumentTooLarge,
     EmbedderError,
     IndexUnusable,
+    InvalidInput,
     NotFound,
     Refused,
+    StorageError,
 )
 from companion.library.chunking import cut
 from companion.library.layer import Layer, Scope
@@ -51,7 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNDO_S = 10
-COPY_PIECE = 1024 * 1024
+WAIT_S = 0.2
+FULL = (errno.ENOSPC, errno.EDQUOT)
 IfExists = Literal["replace", "keep"]
 
 
@@ -102,8 +107,13 @@ class Library:
         self._now = now
         self._progress: dict[str, Progress] = {}
         self._ingesting = threading.Lock()
+        # Held while files are moved and rows follow: both must tell of the same version.
+        self._naming = threading.Lock()
         self._closing = threading.Event()
         self._opened = False
+        self._incomplete = True
+        # Only what lay there before anybody could upload may be swept.
+        self._leftovers = sorted(originals.glob("*"))
 
     # --- coming in ------------------------------------------------------------------------
 
@@ -116,8 +126,8 @@ class Library:
         content replaces the document or is kept beside it under a name of its own.
         """
         name = clean_name(name)
-        existing = self._store.documents.find(owner, name)
-        with self._stored_original(name, source) as (original, content_hash, size):
+        with self._stored_original(name, source) as (original, content_hash, size), self._naming:
+            existing = self._store.documents.find(owner, name)
             if existing and existing[0].content_hash == content_hash:
                 return self._again(existing[0], original)
             if existing and if_exists == "replace":
@@ -135,9 +145,9 @@ class Library:
         """Accept new content for a document; passages whose text stays keep their vectors."""
         document = self._own(owner, doc_id)
         name = clean_name(name)
-        if any(other.doc_id != doc_id for other in self._store.documents.find(owner, name)):
-            raise Conflict(f"Another document is already called {name}.")
-        with self._stored_original(name, source) as (original, content_hash, size):
+        with self._stored_original(name, source) as (original, content_hash, size), self._naming:
+            if any(other.doc_id != doc_id for other in self._store.documents.find(owner, name)):
+                raise Conflict(f"Another document is already called {name}.")
             return self._take_over(document, name, original, content_hash, size)
 
     def ingest(self, doc_id: str) -> Document:
@@ -150,6 +160,11 @@ class Library:
         try:
             with self._ingesting:
                 return self._ingest(self._any(doc_id))
+        except (StorageError, InvalidInput) as error:
+            # Else it would stay `reading` for ever, without a word.
+            with suppress(StorageError):
+                self._store.documents.set_state(doc_id, DocumentState.FAILED, error.message)
+            raise
         finally:
             self._progress.pop(doc_id, None)
 
@@ -162,17 +177,17 @@ class Library:
         for document in self._store.documents.unfinished():
             if self._closing.is_set():
                 return
-            try:
+            with self._going_on("an unfinished document was given up"):
                 self.ingest(document.doc_id)
-            except DocumentError as error:
-                log.warning("an unfinished new version was given up: %s", error.message)
         self._sweep_originals()
 
     def install_samples(self, folder: Path) -> None:
         """Take in the bundled sample library; a changed or vanished file follows."""
         files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
         for name, path in files.items():
-            if not self._closing.is_set():
+            if self._closing.is_set():
+                return
+            with self._going_on("a sample document was left out"):
                 self.add(SAMPLE_OWNER, name, path)
         for document in self._store.documents.list(SAMPLE_OWNER):
             if document.name not in files:
@@ -213,15 +228,11 @@ class Library:
             identity = self._light_embedder.identity
         except EmbedderError as error:
             return LibraryStatus(None, False, "opening", total, 0, error.message)
-        embedded = {
-            chunk_id
-            for who in (owner, SAMPLE_OWNER)
-            for chunk_id, _window in self._store.embeddings.ids(identity.embedder_id, who)
-        }
+        embedded = self._store.embeddings.count(identity.embedder_id, (owner, SAMPLE_OWNER))
         index: Literal["opening", "ready", "exact"] = (
             "ready" if self._light.serving else "exact" if self._opened else "opening"
         )
-        return LibraryStatus(identity.name, True, index, total, len(embedded), None)
+        return LibraryStatus(identity.name, True, index, total, embedded, None)
 
     # --- going ----------------------------------------------------------------------------
 
@@ -232,21 +243,20 @@ class Library:
 
     def undo(self, owner: str, doc_id: str) -> Document:
         """Bring a deleted document back. `NotFound` once it is purged."""
-        self._store.documents.restore(owner, doc_id)
-        # A comparison of index and database in between has taken its vectors out of the index.
-        chunk_ids = [passage.chunk_id for passage in self._store.documents.passages_any(doc_id)]
-        self._light.index_again(owner, chunk_ids)
+        since = self._now() - timedelta(seconds=UNDO_S)
+        with self._naming:
+            name = self._free_name(owner, self._any(doc_id).name)
+            self._store.documents.restore(owner, doc_id, since, name)
         return self._store.documents.get(owner, doc_id)
 
     def purge_due(self) -> int:
         """Remove for good what was deleted more than `UNDO_S` ago; returns how many."""
-        due = self._store.documents.due_for_purge(self._now() - timedelta(seconds=UNDO_S))
-        for document in due:
-            with self._ingesting:
-                self._purge(document)
-        if due:
+        before = self._now() - timedelta(seconds=UNDO_S)
+        due = self._store.documents.due_for_purge(before)
+        purged = sum(self._purge(document, before) for document in due if self._wait_for_ingest())
+        if purged:
             self._store.checkpoint()
-        return len(due)
+        return purged
 
     # --- being found ----------------------------------------------------------------------
 
@@ -261,6 +271,8 @@ class Library:
         from companion.library.retriever import HybridRetriever
 
         started = time.perf_counter()
+        # A tokenizer refuses half a surrogate pair.
+        query = query.encode("utf-8", "replace").decode()
         retriever = HybridRetriever(self._store.documents, self._scope(owner, doc_ids), top_k, self._light)
         nodes = retriever.retrieve(query)
         cosines = retriever.similarity([node.node.node_id for node in nodes])
@@ -285,53 +297,82 @@ class Library:
 
         self._index.warm()
 
-    def open_index(self, owners: Sequence[str]) -> None:
+    def open_index(self) -> None:
         """Probe the index in a child, open it, make it agree with SQLite; rebuild it if torn.
 
         Stored vectors answer exactly until this is done. Needs the embedder to be loaded.
         """
         try:
             if self._index.exists:
-                self._index.probe(self._light.samples(owners))
-            self._connect(owners)
+                self._index.probe(self._light.samples(self._store.documents.owners()))
+            self._connect()
         except IndexUnusable as unusable:
             log.warning("the vector index is set aside and rebuilt: %s", unusable.message)
-            self._index.set_aside()
-            self._connect(owners)
-        self._opened = True
-
-    def mend_index(self, owners: Sequence[str]) -> None:
-        """Rebuild the index if it failed since it was opened."""
-        if self._opened and not self._light.serving:
-            self._opened = False
-            self._index.set_aside()
-            self._connect(owners)
+            self._rebuild()
+        finally:
             self._opened = True
 
-    def complete_vectors(self, owners: Sequence[str]) -> None:
+    def mend_index(self) -> None:
+        """Rebuild the index if it failed since it was opened."""
+        if self._opened and not self._light.serving:
+            self._rebuild()
+
+    def complete_vectors(self) -> None:
         """Embed passages that have no vectors yet, such as those of an earlier embedder."""
-        for owner in owners:
+        if not self._incomplete:
+            return
+        self._incomplete = False
+        for owner in self._store.documents.owners():
             for document in self._store.documents.list(owner):
-                if self._closing.is_set():
+                if not self._wait_for_ingest():
                     return
                 with self._ingesting:
                     self._embed(document)
 
-    def close(self) -> None:
-        """Let the small batch in flight end, then close the reader and the index."""
+    def stop_working(self) -> None:
+        """Have everything long end soon: a reading at once, an embedding after its batch."""
         self._closing.set()
-        # An ingest looks at `_closing` between batches, so this wait is short.
-        ended = self._ingesting.acquire(timeout=8)
         self._reader.close()
+
+    def close(self) -> None:
+        """Let the small batch in flight end, then close the index."""
+        self.stop_working()
+        ended = self._ingesting.acquire(timeout=5)
         self._index.close()
         if ended:
             self._ingesting.release()
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _connect(self, owners: Sequence[str]) -> None:
+    @contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """One document that cannot be taken in does not hold up the others."""
+        try:
+            yield
+        except CompanionError as error:
+            if not self._closing.is_set():
+                log.warning("%s: %s", what, error.message)
+
+    def _wait_for_ingest(self) -> bool:
+        """Wait until nothing is being taken in; False when the app is closing."""
+        while not self._closing.is_set():
+            if self._ingesting.acquire(timeout=WAIT_S):
+                self._ingesting.release()
+                return True
+        return False
+
+    def _rebuild(self) -> None:
+        if not self._closing.is_set():
+            self._index.set_aside()
+            self._connect()
+
+    def _connect(self) -> None:
         self._index.connect()
-        differed = self._light.heal(owners)
+        # Asked for only now: what comes in from here on goes into the open index by itself.
+        owners = self._store.documents.owners()
+        differed = self._light.heal(owners, lambda: not self._closing.is_set())
+        if differed is None:
+            return
         if differed:
             log.info("the vector index took %d changes from the database", differed)
         self._light.serving = True
@@ -352,8 +393,10 @@ class Library:
         if leaving:
             self._light.forget(document.owner, leaving)
         if self._embed(document):
-            self._store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
-            self._remove_other_originals(document)
+            with self._naming:
+                # Not if a newer version was accepted meanwhile: its own ingest waits already.
+                if self._store.documents.finish(doc_id, document.content_hash):
+                    self._remove_other_originals(document)
         return self._any(doc_id)
 
     def _embed(self, document: Document) -> bool:
@@ -368,22 +411,18 @@ class Library:
             return self._light.fill(document.owner, missing, proceed)
         except EmbedderError as error:
             log.debug("a document stays without vectors for now: %s", error.message)
+            self._incomplete = True
             return True
         finally:
             self._progress.pop(document.doc_id, None)
 
     def _failed(self, document: Document, error: DocumentError) -> Document:
-        previous = self._previous_original(document)
-        if document.passages and previous is not None:
-            content_hash, size = _hash_file(previous)
-            self._store.documents.replace_content(
-                document.owner, document.doc_id, name=document.name, source_path=str(previous),
-                content_hash=content_hash, size=size,
-            )  # fmt: skip
-            self._original(document).unlink(missing_ok=True)
-            self._store.documents.set_state(document.doc_id, DocumentState.SEARCHABLE)
-            raise error
-        self._store.documents.set_state(document.doc_id, DocumentState.FAILED, error.message)
+        with self._naming:
+            if self._store.documents.revert(document.doc_id, document.content_hash):
+                self._remove_other_originals(self._any(document.doc_id))
+                raise error
+            if self._any(document.doc_id).content_hash == document.content_hash:
+                self._store.documents.set_state(document.doc_id, DocumentState.FAILED, error.message)
         return self._any(document.doc_id)
 
     def _scope(self, owner: str, doc_ids: Sequence[str] | None) -> Scope:
@@ -403,14 +442,14 @@ class Library:
     @contextmanager
     def _stored_original(self, name: str, source: Path | bytes) -> Iterator[tuple[Path, str, int]]:
         """A safe copy of the source in the originals' folder, until the block names it."""
-        self._originals.mkdir(parents=True, exist_ok=True)
         incoming = self._originals / f"incoming-{uuid.uuid4().hex}{_suffix(name)}"
         try:
-            try:
-                content_hash, size = _copy(source, incoming, self._max_bytes, name)
-            except OSError as error:
-                raise DiskFull(f"{name} could not be kept: {error.strerror or error}.") from error
+            self._originals.mkdir(parents=True, exist_ok=True)
+            content_hash, size = _copy(source, incoming, self._max_bytes, name)
             yield incoming, content_hash, size
+        except OSError as error:
+            kind = DiskFull if error.errno in FULL else StorageError
+            raise kind(f"{name} could not be kept: {error.strerror or error}.") from error
         finally:
             incoming.unlink(missing_ok=True)
 
@@ -467,10 +506,6 @@ class Library:
     def _originals_of(self, document: Document) -> list[Path]:
         return sorted(self._originals.glob(f"{document.doc_id}-*"))
 
-    def _previous_original(self, document: Document) -> Path | None:
-        current = self._original(document)
-        return next((path for path in self._originals_of(document) if path != current), None)
-
     def _remove_other_originals(self, document: Document) -> None:
         current = self._original(document)
         for path in self._originals_of(document):
@@ -479,10 +514,9 @@ class Library:
 
     def _sweep_originals(self) -> None:
         """Remove files that no document names: a kill between copy and row leaves one."""
-        for path in self._originals.glob("*"):
-            doc_id = path.name.partition("-")[0]
+        for path in self._leftovers:
             try:
-                self._any(doc_id)
+                self._any(path.name.partition("-")[0])
             except NotFound:
                 path.unlink(missing_ok=True)
 
@@ -495,13 +529,17 @@ class Library:
             return []
         return [vector_id(key, window) for key, rows in vectors.items() for window in range(len(rows))]
 
-    def _purge(self, document: Document) -> None:
-        chunk_ids = [p.chunk_id for p in self._store.documents.passages_any(document.doc_id)]
-        ids = self._vector_ids(chunk_ids)
-        self._store.documents.purge(document.doc_id)
-        self._light.forget(document.owner, ids)
-        for path in self._originals_of(document):
-            path.unlink(missing_ok=True)
+    def _purge(self, document: Document, before: datetime) -> bool:
+        """False if it was brought back meanwhile."""
+        with self._ingesting:
+            chunk_ids = [p.chunk_id for p in self._store.documents.passages_any(document.doc_id)]
+            ids = self._vector_ids(chunk_ids)
+            if not self._store.documents.purge(document.doc_id, before):
+                return False
+            self._light.forget(document.owner, ids)
+            for path in self._originals_of(document):
+                path.unlink(missing_ok=True)
+        return True
 
 
 def _identified(doc_id: str, cuts: Sequence[Cut]) -> list[Passage]:

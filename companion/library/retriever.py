@@ -41,10 +41,10 @@ class PassageRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         ranked = self.rank(query_bundle.query_str)
-        # Deleted passages may still be in the index for a moment: look up some more.
-        best = ranking.top(ranked, self._top_k + ranking.DEPTH // 10)
+        best = ranking.top(ranked, self._top_k)
         known = self._documents.passages_by_id(list(best))
-        kept = [key for key in best if key in known][: self._top_k]
+        # A passage may have gone since it was ranked.
+        kept = [key for key in best if key in known]
         self.found = {key: known[key] for key in kept}
         return [
             NodeWithScore(
@@ -81,7 +81,10 @@ class VectorRetriever(PassageRetriever):
         return self.rank_vector(self.question)
 
     def rank_vector(self, query: Vectors) -> dict[str, float]:
-        return ranking.top(self._layer.rank(self._scope, query), ranking.DEPTH)
+        # Deleted documents stay in the index until they are purged.
+        hidden = self._documents.hidden()
+        found = self._layer.rank(self._scope, query).items()
+        return ranking.top({key: s for key, s in found if key.partition(":")[0] not in hidden}, ranking.DEPTH)
 
     def rank_feedback(self, hybrid: ranking.Ranking) -> dict[str, float]:
         """The ranking that the best passages of another ranking ask for; empty without vectors."""

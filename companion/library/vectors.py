@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ class VectorIndex:
         self._client: Any = None
         self._collections: dict[str, Any] = {}
         self._writing = threading.RLock()
+        self._closed = False
 
     @property
     def open(self) -> bool:
@@ -100,6 +102,8 @@ class VectorIndex:
         generation = self.generation()
         generation.mkdir(parents=True, exist_ok=True)
         with self._writing, translated():
+            if self._closed:
+                raise IndexUnusable("The app is closing.")
             self._client = chromadb.PersistentClient(
                 path=str(generation), settings=Settings(anonymized_telemetry=False)
             )
@@ -108,7 +112,7 @@ class VectorIndex:
         """Leave the newest generation and begin another; the old files are removed."""
         with self._writing:
             torn = self.generation()
-            self.close()
+            self._disconnect()
             fresh = self._folder / f"{int(torn.name) + 1:04d}"
             fresh.mkdir(parents=True)
             for old in self._folder.glob("[0-9]*"):
@@ -151,10 +155,17 @@ class VectorIndex:
         return found
 
     def close(self) -> None:
+        """For good; nothing opens it again."""
         with self._writing:
-            client, self._client = self._client, None
-            self._collections.clear()
-            if client is not None:
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        self._collections.clear()
+        if client is not None:
+            # A torn one may refuse even this.
+            with suppress(IndexUnusable), translated():
                 client.close()
 
     def _collection(self, name: str) -> Any:
@@ -220,9 +231,11 @@ def _forgotten(client: Any, lines: Iterable[str]) -> str | None:
     for line in lines:
         name, key, vector = json.loads(line)
         query = np.asarray(vector, dtype=np.float32)[None, :]
-        found = open_collection(client, name).query(
-            query_embeddings=query, n_results=PROBE_NEIGHBOURS, include=["distances"]
-        )
+        collection = open_collection(client, name)
+        if not collection.get(ids=[key], include=[])["ids"]:
+            # Missing, not torn: a kill between the two stores. Comparing them heals that.
+            continue
+        found = collection.query(query_embeddings=query, n_results=PROBE_NEIGHBOURS, include=["distances"])
         twins = [d for d in found["distances"][0] if d < 1e-3]
         # Many equal passages may fill the list with the sample's twins.
         if key not in found["ids"][0] and len(twins) < PROBE_NEIGHBOURS:
@@ -235,13 +248,15 @@ def _probe_main() -> None:
     generation = Path(sys.argv[1])
     largest = max((path.stat().st_size for path in generation.rglob("*") if path.is_file()), default=0)
     limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=60, file_bytes=largest + PROBE_FILE_GROWTH)
+    # Read to the end before the index is opened: the parent would hang on a full pipe with us.
+    samples = sys.stdin.readlines()
     import chromadb
     from chromadb.config import Settings
 
     client: Any = chromadb.PersistentClient(
         path=str(generation), settings=Settings(anonymized_telemetry=False)
     )
-    sys.stdout.write((_forgotten(client, sys.stdin) or "ok") + "\n")
+    sys.stdout.write((_forgotten(client, samples) or "ok") + "\n")
     sys.stdout.flush()
     client.close()
     os._exit(0)

@@ -6,10 +6,8 @@ Knows engines, pragmas, transactions and migrations. It does not know what the t
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,23 +247,3 @@ def _explained(error: Exception) -> StorageError:
         return StorageError("The database cannot be opened or written; check its permissions.")
     log.error("Database error: %s", error)
     return StorageError("The database could not do this; try again, and look into the log if it stays so.")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Create or bring up to date the database at a path; 0 if it can be used."""
-    parser = argparse.ArgumentParser(description="Create a database or bring it up to date.")
-    parser.add_argument("path", type=Path)
-    path = parser.parse_args(arguments).path
-    try:
-        database = Database.open(path)
-        revision = database.revision()
-        database.close()
-    except CompanionError as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    print(f"{path} is at revision {revision}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

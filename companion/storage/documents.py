@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ class DocumentStore:
 
     # --- documents ----------------------------------------------------------------------
 
-    def add(self, doc: Document, metadata: Mapping[str, Any] | None = None) -> Document:
+    def add(self, doc: Document) -> Document:
         """Keep a new document, to be read. Raises Conflict if its id is taken."""
         with self._database.writing() as connection:
             if _found(connection, documents.c.doc_id == doc.doc_id):
@@ -52,7 +52,6 @@ class DocumentStore:
                     size=doc.size,
                     state=DocumentState.READING,
                     notes=list(doc.notes),
-                    extra=dict(metadata) if metadata is not None else None,
                     created_at=doc.created_at,
                     updated_at=doc.updated_at,
                 )
@@ -70,17 +69,16 @@ class DocumentStore:
             raise NotFound("There is no such document.")
         return found[0]
 
+    def hidden(self) -> set[str]:
+        """Ids of deleted documents that are not purged yet, of all owners."""
+        with self._database.reading() as connection:
+            gone = select(documents.c.doc_id).where(documents.c.deleted_at.is_not(None))
+            return set(connection.execute(gone).scalars())
+
     def owners(self) -> builtins.list[str]:
         """Everybody who has a document."""
         with self._database.reading() as connection:
             return list(connection.execute(select(documents.c.owner).distinct()).scalars())
-
-    def metadata(self, owner: str, doc_id: str) -> dict[str, Any]:
-        """What was given to `add` beside the document."""
-        with self._database.reading() as connection:
-            _readable(connection, owner, doc_id)
-            stored = select(documents.c.extra).where(documents.c.doc_id == doc_id)
-            return dict(connection.execute(stored).scalar_one() or {})
 
     def list(self, owner: str) -> builtins.list[Document]:
         """Newest first, without deleted ones."""
@@ -89,9 +87,6 @@ class DocumentStore:
     def find(self, owner: str, name: str) -> builtins.list[Document]:
         return self._select(documents.c.owner == owner, documents.c.name == name, _ALIVE)
 
-    def find_by_hash(self, owner: str, content_hash: str) -> builtins.list[Document]:
-        return self._select(documents.c.owner == owner, documents.c.content_hash == content_hash, _ALIVE)
-
     def unfinished(self) -> builtins.list[Document]:
         """Documents still to be read, of all owners."""
         return self._select(documents.c.state == DocumentState.READING, _ALIVE)
@@ -99,9 +94,14 @@ class DocumentStore:
     def replace_content(
         self, owner: str, doc_id: str, *, name: str, source_path: str | None, content_hash: str, size: int
     ) -> Document:
-        """The file changed: it is to be read again. Its old passages serve until then."""
+        """The file changed: it is to be read again. Its old passages serve until then.
+
+        What it was is kept for `revert`, unless that was never read itself.
+        """
         with self._database.writing() as connection:
-            _document(connection, owner, doc_id)
+            before = _document(connection, owner, doc_id)
+            if before.state in (DocumentState.SEARCHABLE, DocumentState.DEEP):
+                _remember(connection, before)
             _change(
                 connection,
                 doc_id,
@@ -114,6 +114,26 @@ class DocumentStore:
                 updated_at=datetime.now(UTC),
             )
             return _document(connection, owner, doc_id)
+
+    def finish(self, doc_id: str, content_hash: str) -> bool:
+        """The document is searchable, if this is still its content; False if it has changed since."""
+        current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
+        done = (
+            update(documents).where(*current).values(state=DocumentState.SEARCHABLE, error=None, extra=None)
+        )
+        with self._database.writing() as connection:
+            return bool(connection.execute(done).rowcount)
+
+    def revert(self, doc_id: str, content_hash: str) -> bool:
+        """Make a document again what it was before this content; False if it was nothing, or has
+        changed since."""
+        current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
+        with self._database.writing() as connection:
+            before = connection.execute(select(documents.c.extra).where(*current)).scalar()
+            if not before:
+                return False
+            _change(connection, doc_id, **before, state=DocumentState.SEARCHABLE, error=None, extra=None)
+            return True
 
     def set_state(self, doc_id: str, state: DocumentState, error: str | None = None) -> None:
         """Harmless if the document has gone meanwhile."""
@@ -206,28 +226,35 @@ class DocumentStore:
             marked = update(documents).where(documents.c.doc_id == doc_id, _ALIVE)
             connection.execute(marked.values(deleted_at=at))
 
-    def restore(self, owner: str, doc_id: str) -> None:
+    def restore(self, owner: str, doc_id: str, since: datetime, name: str) -> None:
+        """Show a document again, as `name`. Raises NotFound if it was deleted before `since`."""
         with self._database.writing() as connection:
             _document(connection, owner, doc_id)
-            _change(connection, doc_id, deleted_at=None)
+            in_time = documents.c.deleted_at >= since
+            shown = update(documents).where(documents.c.doc_id == doc_id, in_time)
+            if not connection.execute(shown.values(deleted_at=None, name=name)).rowcount:
+                raise NotFound("There is no such document.")
 
     def due_for_purge(self, before: datetime) -> builtins.list[Document]:
         """Documents of all owners that were deleted before this time."""
         return self._select(documents.c.deleted_at < before)
 
-    def purge(self, doc_id: str) -> builtins.list[str]:
-        """Remove a document with all that was made of it; gives the ids of its passages.
+    def purge(self, doc_id: str, before: datetime) -> bool:
+        """Remove a document that was deleted before this time, with all that was made of it.
 
-        Its words leave the files with the next `Store.checkpoint()`.
+        False, and nothing happens, if it was restored meanwhile. Its words leave the files with
+        the next `Store.checkpoint()`.
         """
         with self._database.writing() as connection:
+            if not _found(connection, documents.c.doc_id == doc_id, documents.c.deleted_at < before):
+                return False
             ids = select(document_chunks.c.chunk_id).where(document_chunks.c.doc_id == doc_id)
             gone = list(connection.execute(ids.order_by(document_chunks.c.chunk_index)).scalars())
             passage_rows.delete_passages(connection, gone)
             connection.execute(delete(document_layers).where(document_layers.c.doc_id == doc_id))
-            if connection.execute(delete(documents).where(documents.c.doc_id == doc_id)).rowcount:
-                forget_deleted_words(connection)
-        return gone
+            connection.execute(delete(documents).where(documents.c.doc_id == doc_id))
+            forget_deleted_words(connection)
+        return True
 
     # --- words --------------------------------------------------------------------------
 
@@ -280,6 +307,11 @@ def _readable(connection: Connection, owner: str, doc_id: str) -> Document:
     if not found:
         raise NotFound("There is no such document.")
     return found[0]
+
+
+def _remember(connection: Connection, before: Document) -> None:
+    names = ("name", "source_path", "content_hash", "size")
+    _change(connection, before.doc_id, extra={name: getattr(before, name) for name in names})
 
 
 def _change(connection: Connection, doc_id: str, **values: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sqlalchemy import ColumnElement, Connection, Select, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select
 from sqlalchemy.dialects.sqlite import insert
 
 from companion.domain import EmbedderIdentity, Passage
@@ -105,7 +105,16 @@ class EmbeddingStore:
         self, embedder_id: str, owners: Sequence[str], doc_ids: Sequence[str] | None = None
     ) -> tuple[list[str], list[int], NDArray[np.float32]]:
         """All vectors of documents that are not deleted: passage ids, windows, shape (n, dimension)."""
-        statement = _of_owners(embedder_id, owners).add_columns(embeddings.c.vector)
+        return self._matrix(_of_owners(embedder_id, owners).where(documents.c.deleted_at.is_(None)), doc_ids)
+
+    def everything(self, embedder_id: str, owner: str) -> tuple[list[str], list[int], NDArray[np.float32]]:
+        """As `matrix`, with documents that are deleted but not purged yet: what an index should hold."""
+        return self._matrix(_of_owners(embedder_id, [owner]), None)
+
+    def _matrix(
+        self, statement: Select[Any], doc_ids: Sequence[str] | None
+    ) -> tuple[list[str], list[int], NDArray[np.float32]]:
+        statement = statement.add_columns(embeddings.c.vector)
         if doc_ids is not None:
             statement = statement.where(among(documents.c.doc_id, doc_ids))
         with self._database.reading() as connection:
@@ -125,10 +134,12 @@ class EmbeddingStore:
             rows = connection.execute(statement.order_by(document_chunks.c.chunk_index))
             return [to_passage(row) for row in rows]
 
-    def ids(self, embedder_id: str, owner: str) -> set[tuple[str, int]]:
-        """(chunk_id, window) of all vectors that `matrix` gives for this owner."""
+    def count(self, embedder_id: str, owners: Sequence[str]) -> int:
+        """Passages that have vectors, of documents that are not deleted."""
+        alive = _of_owners(embedder_id, owners).where(documents.c.deleted_at.is_(None))
+        passages = alive.with_only_columns(func.count(embeddings.c.chunk_id.distinct()))
         with self._database.reading() as connection:
-            return {(row[0], row[1]) for row in connection.execute(_of_owners(embedder_id, [owner]))}
+            return int(connection.execute(passages).scalar_one())
 
 
 def _of_owners(embedder_id: str, owners: Sequence[str]) -> Select[Any]:
@@ -139,7 +150,6 @@ def _of_owners(embedder_id: str, owners: Sequence[str]) -> Select[Any]:
         .where(
             embeddings.c.embedder_id == embedder_id,
             among(documents.c.owner, owners),
-            documents.c.deleted_at.is_(None),
         )
     )
 

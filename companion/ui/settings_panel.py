@@ -58,13 +58,15 @@ SEARCH = (
         "embed_light",
         "Light embedder",
         TEXT,
-        "Makes new documents searchable within seconds: name or folder of a sentence-transformers model.",
+        "Makes new documents searchable within seconds: name or folder of a sentence-transformers model. "
+        "Another one is used from the next start on, which embeds the library again.",
     ),
     Setting(
         "embed_deep",
         "Deep embedder",
         TEXT,
-        "Reads the library again while the machine is idle: a name, a folder, or ollama:NAME.",
+        "Will read the library again while the machine is idle: a name, a folder, or ollama:NAME. "
+        "Kept for a later version; this one does not deepen yet.",
     ),
 )
 IDLE = (
@@ -72,13 +74,13 @@ IDLE = (
         "idle_threshold_s",
         "Quiet time",
         NUMBER,
-        "Seconds without a sign of you before background work may start, 10 to 86,400.",
+        "Seconds without a sign of you before deepening may start, 10 to 86,400. Not used yet.",
     ),
     Setting(
         "gpu_idle_percent",
         "GPU counts as idle below",
         NUMBER,
-        "Percent of the GPU that other programs use, 1 to 100. For all chats.",
+        "Percent of the GPU that other programs use, 1 to 100. For all chats. Not used yet.",
     ),
 )
 SECTIONS = (("Answers", ANSWERS), ("Search", SEARCH), ("Idle time", IDLE))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from companion.app import _load_light
+from companion.app import load_embedder
 from companion.config import SAMPLE_FOLDER, Settings
 from companion.domain import LOCAL_OWNER
 from companion.inference.weights import embedder_folder
@@ -44,12 +44,12 @@ def run() -> list[str]:
     settings = Settings()
     folder = Path(tempfile.mkdtemp())
     rng = np.random.default_rng(3)
-    light = _load_light(settings)
+    light = load_embedder(settings.embed_light, settings)
     store = Store.open(folder / "companion.db")
     library = Library(store, light, VectorIndex(folder / "index"), originals=folder / "o", max_bytes=10**8)
     library.warm()
     library.add(LOCAL_OWNER, "first.txt", b"The reading child starts and the index opens.")
-    library.open_index([LOCAL_OWNER])
+    library.open_index()
     raw = subprocess.Popen(
         [sys.executable, "-c", RAW, str(embedder_folder(settings.embed_light, settings))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

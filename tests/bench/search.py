@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import psutil
 
-from companion.app import _load_light
+from companion.app import load_embedder
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, Document, DocumentState, Passage, Place
 from companion.library.library import Library
@@ -67,7 +67,7 @@ def fill(store: Store, identity, rng: np.random.Generator) -> list[str]:
 def run() -> list[str]:
     folder = Path(tempfile.mkdtemp())
     rng = np.random.default_rng(7)
-    light = _load_light(Settings())
+    light = load_embedder("all-MiniLM-L6-v2", Settings())
     store = Store.open(folder / "companion.db")
     texts = fill(store, light.identity, rng)
     library = Library(
@@ -75,7 +75,7 @@ def run() -> list[str]:
     )
     library.warm()
     started = time.perf_counter()
-    library.open_index([LOCAL_OWNER])
+    library.open_index()
     built = time.perf_counter() - started
     times: list[float] = []
     for number in rng.integers(0, PASSAGES, QUESTIONS):
