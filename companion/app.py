@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,11 +89,12 @@ class Companion:
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
-        trouble = self._trouble or (UNUSABLE if self.worker.failing else None)
-        if trouble:
-            return Health("degraded", (trouble,))
+        if self.worker.failing:
+            return Health("degraded", (UNUSABLE,))
         if not self._warm:
             return Health("warming", ("The library is being opened; words are searched already.",))
+        if self._trouble:
+            return Health("degraded", (self._trouble,))
         return Health("ready")
 
     def close(self) -> None:
@@ -114,6 +116,17 @@ class Companion:
         self.store.close()
         self._lock.release()
 
+    def load_light(self) -> Embedder:
+        """The light embedder that was chosen; else, with a reason, the one of the start."""
+        chosen, usual = self.sessions.preferences().embed_light, self.settings.embed_light
+        try:
+            return load_embedder(chosen, self.settings)
+        except EmbedderError as error:
+            if chosen == usual:
+                raise
+            self._trouble = f"{error.message} Meanwhile {usual} is the light embedder."
+            return load_embedder(usual, self.settings)
+
     def _begin(self, name: str, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
@@ -123,7 +136,7 @@ class Companion:
     def _warm_embedder(self) -> None:
         if isinstance(self._light, LateEmbedder):
             self._light.warm()
-            self._trouble = self._light.failure
+            self._trouble = self._light.failure or self._trouble
 
     def _warm_library(self) -> None:
         self.library.warm()
@@ -131,19 +144,17 @@ class Companion:
         self.library.resume()
         while self._embedder_thread.is_alive() and not self._closing.is_set():
             self._embedder_thread.join(0.2)
-        try:
+        # Without an embedder words are searched all the same; health says why.
+        with suppress(EmbedderError):
             self.library.open_index()
             self.library.complete_vectors()
-        except EmbedderError as error:
-            # Words are searched all the same.
-            self._trouble = error.message
         self._warm = True
 
     def _tick(self) -> float:
         if not self._warm:
             self._warm_library()
         self.library.purge_due()
-        if not self._trouble:
+        with suppress(EmbedderError):
             self.library.mend_index()
             self.library.complete_vectors()
         return HOUSEKEEPING_S
@@ -162,7 +173,7 @@ def build(
     store: Store | None = None
     try:
         store = Store.open(settings.database_path)
-        light = light or LateEmbedder(lambda: load_embedder(sessions.preferences().embed_light, settings))
+        light = light or LateEmbedder(lambda: companion.load_light())
         library = Library(
             store,
             light,
@@ -174,7 +185,8 @@ def build(
             _engines(settings) if engines is None else engines, show_cloud=settings.show_cloud_models
         )
         sessions = Sessions(store, catalog, settings)
-        return Companion(settings, store, catalog, library, sessions, light, lock)
+        companion = Companion(settings, store, catalog, library, sessions, light, lock)
+        return companion
     except BaseException:
         if store is not None:
             store.close()

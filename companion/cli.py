@@ -32,7 +32,8 @@ from companion.web import EndSignal, address_file, refuse_exposure, serve
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 5
-UPLOAD_TIMEOUT_S = 600.0
+PATIENCE = httpx.Timeout(10.0, read=None)
+"""A large file is read for minutes before the app answers."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +83,8 @@ def _run(arguments: dict[str, Any], work: Callable[[Settings], int]) -> int:
     except CompanionError as error:
         print(error.message, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 # --- settings -----------------------------------------------------------------------------
@@ -196,7 +199,10 @@ def _migrate(settings: Settings) -> int:
 def _open(settings: Settings) -> Companion:
     place_uploads(settings)
     set_up_log(settings)
-    return build(settings)
+    companion = build(settings)
+    # The folder is ours, so an address left by a killed app leads nowhere, or to somebody else.
+    address_file(settings).unlink(missing_ok=True)
+    return companion
 
 
 def _ingest(settings: Settings, files: Sequence[Path]) -> int:
@@ -289,9 +295,9 @@ def _client(settings: Settings, locked: FolderLocked) -> Iterator[httpx.Client]:
     try:
         address = address_file(settings).read_text(encoding="utf-8")
         # Proxies of the environment are not asked: the app is on this machine.
-        with httpx.Client(base_url=address, timeout=UPLOAD_TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=address, timeout=PATIENCE, trust_env=False) as client:
             yield client
     except FileNotFoundError:
         raise locked from None
-    except httpx.TransportError as error:
-        raise FolderLocked("The running app does not answer; close it and try again.") from error
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise FolderLocked("The running app does not answer as it should; close it and try again.") from error

@@ -265,7 +265,9 @@ def launch(demo: gr.Blocks, companion: Companion, settings: Settings, **page: An
             **page,
         )
     except OSError as error:
-        raise Conflict(f"Port {settings.port} is in use; choose another one with --port.") from error
+        raise Conflict(
+            f"Port {settings.port} of {settings.host} cannot be opened; choose another one with --port."
+        ) from error
     _log_with_us()
     address_file(settings).write_text(url_of(settings), encoding="utf-8")
 

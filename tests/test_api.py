@@ -365,7 +365,7 @@ def test_a_file_beyond_the_limit_does_not_fill_the_disk(client, companion, monke
         sizes.append(sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file()))
         raise UnknownFormat("No.")
 
-    monkeypatch.setattr(companion.library, "add", add)
+    monkeypatch.setattr(companion.library, "accept", add)
     upload(client, ("large.txt", b"x" * 5_000_000), ("good.md", GUIDE))
     assert len(sizes) == 1
     assert sizes[0] <= 1_000_000 + len(GUIDE)
@@ -387,8 +387,9 @@ def test_an_upload_that_does_not_wait_is_read_afterwards(client):
 
 
 def test_the_same_file_again_is_the_same_document_and_other_content_replaces_or_stays_beside(client, doc_id):
-    again = upload(client, ("guide.md", GUIDE)).json()["results"][0]["document"]
-    assert again["doc_id"] == doc_id
+    again = upload(client, ("guide.md", GUIDE)).json()["results"][0]
+    assert again["document"]["doc_id"] == doc_id
+    assert again["already_there"]
     replaced = upload(client, ("guide.md", NEW_GUIDE)).json()["results"][0]["document"]
     assert replaced["doc_id"] == doc_id
     beside = upload(client, ("guide.md", GUIDE), data={"if_exists": "keep"}).json()["results"][0]["document"]

@@ -1,6 +1,7 @@
 """The words of the Makefile: what they would run, and that migrating really works.
 
-Runs `make -n`, which starts nothing, and the command that `make migrate` stands for.
+Runs `make -n`, which starts nothing, in a copy of its own, and the command that `make migrate`
+stands for.
 """
 
 import os
@@ -15,64 +16,89 @@ import pytest
 from companion.config import REPOSITORY, child_environment
 from companion.storage.database import MIGRATIONS
 
-STAMP = REPOSITORY / ".venv" / ".installed"
-REQUIREMENTS = REPOSITORY / "requirements.txt"
 
+class Checkout:
+    """A folder with our Makefile in which everything counts as installed."""
 
-def would_run(*words):
-    """The commands of a target, as make would give them to the shell."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
-    # A make around us must not hand us its own flags.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "--no-print-directory", "-n", *words]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("Makefile", "requirements.txt"):
+            shutil.copy(REPOSITORY / name, folder)
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        for path in (folder / "requirements.txt", self.touched(".venv/bin/pip")):
+            os.utime(path, (1000, 1000))
+        os.utime(self.touched(".venv/.installed"), (2000, 2000))
+
+    def touched(self, name):
+        (self.folder / name).touch()
+        return self.folder / name
+
+    def would_run(self, *words):
+        """The commands of a target, as make would give them to the shell."""
+        # A make around us must not hand us its own flags.
+        environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+        command = ["make", "--no-print-directory", "-n", *words]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture
-def installed():
-    """make takes everything for installed: `-o` tells it that the requirements have not changed."""
-    if not STAMP.exists():
-        pytest.skip("needs an installed .venv, made by `make start` or `make test`")
-    return ("-o", "requirements.txt", "-o", ".venv/bin/pip")
+def checkout(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    return Checkout(tmp_path)
 
 
-def test_a_second_start_installs_nothing_and_hands_on_its_options(installed):
-    commands = would_run(*installed, "start", "PORT=8123", "DATA_DIR=/x y/z")
+def test_a_second_start_installs_nothing_and_hands_on_its_options(checkout):
+    commands = checkout.would_run("start", "PORT=8123", "DATA_DIR=/x y/z")
     assert "pip install" not in commands
     assert "-m venv" not in commands
     assert re.search(r"companion_app\.py --port .?8123.? --data-dir .?/x y/z", commands), commands
     assert "companion.inference.weights" in commands
 
 
-def test_a_start_without_options_gives_none(installed):
-    [started] = [line for line in would_run(*installed, "start").splitlines() if "companion_app.py" in line]
+def test_a_start_without_options_gives_none(checkout):
+    [started] = [line for line in checkout.would_run("start").splitlines() if "companion_app.py" in line]
     assert "--" not in started
 
 
-def test_changed_requirements_are_installed_at_the_next_start(installed):
-    commands = would_run("-W", "requirements.txt", "start")
+def test_changed_requirements_are_installed_at_the_next_start(checkout):
+    checkout.touched("requirements.txt")
+    commands = checkout.would_run("start")
     assert "-m pip install -r requirements.txt" in commands
     assert commands.index("pip install") < commands.index("companion_app.py")
 
 
-def test_torch_can_come_from_another_index(installed):
-    commands = would_run("-W", "requirements.txt", "start", "TORCH_INDEX=http://127.0.0.1:9/cpu")
+def test_a_half_made_environment_is_made_again(checkout):
+    (checkout.folder / ".venv" / "bin" / "pip").unlink()
+    (checkout.folder / ".venv" / ".installed").unlink()
+    commands = checkout.would_run("start", f"PYTHON={sys.executable}")
+    assert commands.index("-m venv --clear .venv") < commands.index("pip install -r requirements.txt")
+
+
+def test_torch_can_come_from_another_index(checkout):
+    checkout.touched("requirements.txt")
+    commands = checkout.would_run("start", "TORCH_INDEX=http://127.0.0.1:9/cpu")
     [torch] = [line for line in commands.splitlines() if "--no-deps" in line]
     assert "http://127.0.0.1:9/cpu" in torch
     assert commands.index("--no-deps") < commands.index("-r requirements.txt")
 
 
-def test_make_test_hands_on_its_arguments(installed):
-    assert "-m pytest -k search" in would_run(*installed, "test", "ARGS=-k search")
+def test_make_test_hands_on_its_arguments(checkout):
+    assert "-m pytest -k search" in checkout.would_run("test", "ARGS=-k search")
 
 
-def test_make_migrate_prints_the_command_for_the_folder(installed):
-    commands = would_run(*installed, "migrate", "DATA_DIR=/x y/z")
+def test_make_migrate_prints_the_command_for_the_folder(checkout):
+    commands = checkout.would_run("migrate", "DATA_DIR=/x y/z")
     assert re.search(r"python -m companion migrate --data-dir .?/x y/z", commands), commands
 
 

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import expect
-
 from companion.app import build
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, ModelInfo, Thought
 from companion.errors import CompanionError
-from tests.browser import DESKTOP, PHONE, Watch, chromium, free_port, require_chromium, serving
+from tests.browser import DESKTOP, PHONE, Watch, chromium, expect, free_port, require_chromium, serving
 from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, Gate, ScriptedEngine, done
 
 pytestmark = [
@@ -295,14 +292,14 @@ def test_mode_and_model_are_kept_over_a_reload(desk):
     desk.says(*ANSWER)
     page = desk.sit_down()
     choose(page, "#lc-model", THINKER.name)
-    choose(page, "#lc-mode", "Thinking")
+    choose(page, "#lc-mode", "Thinking (cot)")
     ask(page, "What is two and two?")
     answered(page)
     assert desk.ollama.requests[-1].model == THINKER.name
     expect(page.locator("#lc-chat")).not_to_contain_text("Searched your documents")
     page.reload()
     expect(page.locator("#lc-model input")).to_have_value(THINKER.name)
-    expect(page.locator("#lc-mode input")).to_have_value("Thinking")
+    expect(page.locator("#lc-mode input")).to_have_value("Thinking (cot)")
     page.get_by_role("button", name="New chat").click()
     expect(page.locator("#lc-model input")).to_have_value(THINKER.name)
 
@@ -312,6 +309,71 @@ def test_a_model_that_appears_is_listed_within_ten_seconds(desk):
     desk.ollama.offered = [MODEL, THINKER, ModelInfo("brand-new:1b", "ollama", 1, 8192)]
     page.locator("#lc-model input").click()
     expect(page.get_by_role("option", name="brand-new:1b")).to_be_visible(timeout=10_000)
+
+
+def test_the_models_of_an_engine_that_went_away_are_not_offered_ten_seconds_later(desk):
+    page = desk.sit_down()
+    page.locator("#lc-model input").click()
+    expect(page.get_by_role("option", name=THINKER.name)).to_be_visible()
+    desk.ollama.offered = []
+    expect(page.get_by_role("option", name=THINKER.name)).to_have_count(0, timeout=10_000)
+    page.keyboard.press("Escape")
+    page.locator(".lc-welcome h1").click()
+    expect(page.locator("#lc-model input")).to_have_value(f"{MODEL.name} (not available)")
+    page.locator("#lc-model input").click()
+    expect(page.get_by_role("option", name=f"{MODEL.name} (not available)")).to_have_count(1)
+    expect(page.get_by_role("option", name=TINY.name)).to_have_count(1)
+
+
+def test_a_mode_belongs_to_the_chat_it_was_chosen_in(desk):
+    desk.companion.store.settings.save({"thinking_mode": "hybrid"})
+    desk.ollama.scripts = [["One.", done()], ["Two.", done()]]
+    page = desk.sit_down()
+    mode = page.locator("#lc-mode input")
+    choose(page, "#lc-mode", "Thinking (cot)")
+    ask(page, "A question about apples")
+    answered(page)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".lc-welcome")).to_be_visible()
+    expect(mode).to_have_value("Hybrid")
+    ask(page, "A question about pears")
+    answered(page)
+    expect(mode).to_have_value("Hybrid")
+    page.locator(".lc-session", has_text="apples").locator(".lc-open").click()
+    expect(mode).to_have_value("Thinking (cot)")
+    page.get_by_role("tab", name="Settings").click()
+    page.locator("#lc-set-top_k input").fill("6")
+    page.locator("#lc-save").click()
+    expect(page.locator("#lc-saved")).to_contain_text("Saved")
+    page.get_by_role("button", name="New chat").click()
+    expect(mode).to_have_value("Hybrid")
+
+
+def test_with_a_chat_open_nothing_is_saved_when_one_setting_is_invalid(desk):
+    desk.says(*ANSWER)
+    page = desk.sit_down()
+    ask(page, "How do I add documents?")
+    answered(page)
+    page.get_by_role("tab", name="Settings").click()
+    top_k = page.locator("#lc-set-top_k input")
+    before = top_k.input_value()
+    assert before != "9"
+    top_k.fill("9")
+    page.locator("#lc-set-cot_iterations input").fill("0")
+    page.locator("#lc-save").click()
+    expect(page.locator("#lc-set-cot_iterations .lc-error")).to_contain_text("from 1 to 3")
+    expect(page.locator("#lc-saved")).to_contain_text("Not saved")
+    page.reload()
+    page.get_by_role("tab", name="Settings").click()
+    expect(top_k).to_have_value(before)
+    expect(page.locator("#lc-set-cot_iterations input")).to_have_value("2")
+
+
+def test_settings_are_labelled_with_the_names_they_have_elsewhere(desk):
+    page = desk.sit_down()
+    page.get_by_role("tab", name="Settings").click()
+    for label in ("Passages (top_k)", "Quiet time (idle_threshold_s)", "How to answer (thinking_mode)"):
+        expect(page.locator("#lc-setpane").get_by_text(label, exact=True)).to_be_visible()
 
 
 def test_settings_are_kept_over_a_reload(desk):
@@ -365,6 +427,16 @@ def test_an_uploaded_file_is_listed_and_answers_come_from_it(desk, note):
     expect(page.locator(".lc-card.is-hit")).to_contain_text("lighthouse notes.txt")
     expect(page.locator(".lc-card.is-hit")).to_contain_text("painted green in 1998")
     assert desk.watch.errors == []
+
+
+def test_the_same_file_again_is_said_to_be_there_already(desk, note):
+    page = desk.sit_down()
+    upload(page, note)
+    expect(page.locator(".lc-results")).to_contain_text("1 file taken in", timeout=20_000)
+    upload(page, note)
+    expect(page.locator(".lc-results")).to_contain_text("lighthouse notes.txt is already there.")
+    expect(page.locator(".lc-results")).not_to_contain_text("taken in")
+    expect(row(page, note)).to_have_count(1)
 
 
 def test_a_file_that_cannot_be_read_says_why_and_the_others_go_on(desk, note, tmp_path):

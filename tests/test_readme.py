@@ -1,6 +1,6 @@
-"""The README is true: its settings, its commands and the files it points at.
+"""The README is true: its settings, its commands, its routes and the files it points at.
 
-Reads README, Makefile and Settings. It does not know what the settings do.
+Reads README, Makefile, Settings and the routes. It does not know what any of them does.
 """
 
 import re
@@ -11,7 +11,10 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from companion.api.app import create_api
+from companion.app import build
 from companion.config import Settings
+from tests.fakes import FakeEmbedder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = sorted((REPOSITORY / "data" / "sample").iterdir())
@@ -70,3 +73,46 @@ def test_each_requirement_is_an_exact_version():
     requirements = [line for line in lines if line and not line.startswith("#")]
     loose = [line for line in requirements if not re.match(r"[\w.-]+==[\w.]+(\s|$)", line)]
     assert not loose
+
+
+def test_the_files_and_images_that_the_readme_links_to_exist():
+    links = re.findall(r"\]\(([^)\s]+)\)", README)
+    ours = [link.partition("#")[0] for link in links if not re.match(r"https?://|#", link)]
+    assert "CHANGELOG.md" in ours
+    assert any(link.endswith(".png") for link in ours)
+    missing = [link for link in ours if not (REPOSITORY / link).is_file()]
+    assert not missing
+
+
+def test_the_files_that_the_readme_names_exist():
+    plan = README.partition("## The floor plan")[2].partition("```\n")[2].partition("```")[0]
+    named = re.findall(r"^(?:[├└]── )?([\w/]+(?:\.py|/))", plan, flags=re.MULTILINE)
+    assert "storage/" in named
+    folders = (REPOSITORY, REPOSITORY / "companion")
+    missing = [name for name in named if not any((folder / name).exists() for folder in folders)]
+    assert not missing
+
+
+def routes_of_the_table():
+    """(method, path) of each row."""
+    rows = re.findall(r"^\| ([A-Z, ]+) \| `(/api/[^`]*)` \|", README, flags=re.MULTILINE)
+    return {(method, path) for methods, path in rows for method in methods.split(", ")}
+
+
+@pytest.fixture
+def routes(tmp_path):
+    """(method, path) of each route in the specification."""
+    companion = build(Settings(data_dir=tmp_path, offline=True), engines=[], light=FakeEmbedder())
+    try:
+        paths = create_api(companion).openapi()["paths"]
+    finally:
+        companion.close()
+    return {(method.upper(), f"/api{path}") for path, methods in paths.items() for method in methods}
+
+
+def test_each_route_stands_in_the_readme(routes):
+    assert sorted(routes - routes_of_the_table()) == []
+
+
+def test_the_readme_lists_no_route_that_does_not_exist(routes):
+    assert sorted(routes_of_the_table() - routes) == []

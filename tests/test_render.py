@@ -313,6 +313,9 @@ def test_each_file_of_an_upload_has_its_result():
     assert "b.pdf: It needs a password." in shown
     assert render.upload_results([("b.pdf", "b.pdf is empty.")]).count("b.pdf") == 1
     assert render.upload_results([]) == ""
+    again = render.upload_results([], ["a <b>.pdf"])
+    assert "a &lt;b&gt;.pdf is already there." in again
+    assert "taken in" not in again
 
 
 def test_a_model_that_is_gone_stays_listed_and_says_so():

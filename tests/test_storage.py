@@ -222,13 +222,19 @@ def test_a_conversation_of_somebody_else_does_not_exist(store, call):
     assert (store.sessions.messages("ann", "s"), store.sessions.get("ann", "s")) == before
 
 
+def ids(store, owner):
+    """(chunk_id, window) of the vectors that search may find."""
+    chunk_ids, windows, _rows = store.embeddings.matrix(LIGHT, [owner])
+    assert store.embeddings.count(LIGHT, [owner]) == len(set(chunk_ids))
+    return set(zip(chunk_ids, windows, strict=True))
+
+
 # --- documents --------------------------------------------------------------------------
 
 
 def test_a_document_comes_back_as_it_was_given(store):
-    stored = store.documents.add(document("d"), {"author": "Ada", "pages": 3})
+    stored = store.documents.add(document("d"))
     assert stored == document("d")
-    assert store.documents.metadata("ann", "d") == {"author": "Ada", "pages": 3}
     passages = passages_of("d", "one", "two", "one")
     store.documents.write_passages("d", "markdown", ["a note"], passages)
     assert store.documents.unfinished() == [store.documents.get("ann", "d")]
@@ -239,8 +245,7 @@ def test_a_document_comes_back_as_it_was_given(store):
     assert store.documents.passages("ann", "d") == passages
     assert store.documents.unfinished() == []
     assert store.documents.list("ann") == store.documents.find("ann", "notes.md") == [kept]
-    assert store.documents.find_by_hash("ann", "hash") == [kept]
-    assert store.documents.find("ann", "other.md") == store.documents.find_by_hash("bob", "hash") == []
+    assert store.documents.find("ann", "other.md") == store.documents.find("bob", "notes.md") == []
 
 
 def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
@@ -254,7 +259,7 @@ def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
     store.documents.write_passages("d", "markdown", [], new)
 
     assert store.documents.passages("ann", "d") == new
-    assert store.embeddings.ids(LIGHT, "ann") == {(new[1].chunk_id, 0), (new[2].chunk_id, 0)}
+    assert ids(store, "ann") == {(new[1].chunk_id, 0), (new[2].chunk_id, 0)}
     assert store.embeddings.missing(LIGHT, "d") == [new[0]]
     assert found(store, "beta") == []
     assert found(store, "intro") == [new[0].chunk_id]
@@ -284,7 +289,7 @@ def test_a_deleted_document_is_hidden_until_it_is_restored(store):
     assert store.documents.passages_by_id([passages[0].chunk_id]) == {}
     assert found(store, "alpha") == []
     assert store.embeddings.matrix(LIGHT, ["ann"])[0] == []
-    assert store.embeddings.ids(LIGHT, "ann") == set()
+    assert ids(store, "ann") == set()
     assert store.documents.count_passages("ann") == 0
     for hidden in (
         lambda: store.documents.get("ann", "d"),
@@ -296,8 +301,14 @@ def test_a_deleted_document_is_hidden_until_it_is_restored(store):
     assert store.documents.due_for_purge(NOW) == []
     assert [d.doc_id for d in store.documents.due_for_purge(NOW + timedelta(seconds=1))] == ["d"]
 
-    store.documents.restore("ann", "d")
+    with pytest.raises(NotFound):
+        store.documents.restore("ann", "d", NOW + timedelta(seconds=1), "notes.md")
+    assert store.documents.hidden() == {"d"}
+    store.documents.restore("ann", "d", NOW, "back.md")
     assert store.documents.get("ann", "d").passages == 2
+    assert store.documents.get("ann", "d").name == "back.md"
+    assert store.documents.hidden() == set()
+    assert not store.documents.purge("d", NOW + timedelta(days=1)), "it was restored"
     assert found(store, "alpha") == [passages[0].chunk_id]
     assert store.documents.due_for_purge(NOW + timedelta(days=1)) == []
 
@@ -329,13 +340,31 @@ def test_everybody_reads_the_sample_library(store):
         store.documents.mark_deleted("ann", "d", NOW)
 
 
+def test_a_new_version_is_finished_or_taken_back_only_while_it_is_the_newest(store):
+    keep(store, "d", "alpha")
+    store.documents.set_state("d", DocumentState.SEARCHABLE)
+    was = store.documents.get("ann", "d")
+    for content in ("h2", "h3"):
+        store.documents.replace_content(
+            "ann", "d", name="new.md", source_path="x", content_hash=content, size=3
+        )
+    assert not store.documents.finish("d", "h2")
+    assert not store.documents.revert("d", "h2")
+    assert store.documents.get("ann", "d").state is DocumentState.READING
+    assert store.documents.revert("d", "h3")
+    again = store.documents.get("ann", "d")
+    assert (again.name, again.content_hash, again.state) == (was.name, was.content_hash, was.state)
+    store.documents.replace_content("ann", "d", name="new.md", source_path="x", content_hash="h4", size=3)
+    assert store.documents.finish("d", "h4")
+    assert not store.documents.revert("d", "h4"), "a version that was read is not taken back"
+
+
 DOCUMENT_CALLS = {
     "get": lambda s, p: s.get("bob", "d"),
-    "metadata": lambda s, p: s.metadata("bob", "d"),
     "passages": lambda s, p: s.passages("bob", "d"),
     "passage": lambda s, p: s.passage("bob", p.chunk_id),
     "mark_deleted": lambda s, p: s.mark_deleted("bob", "d", NOW),
-    "restore": lambda s, p: s.restore("bob", "d"),
+    "restore": lambda s, p: s.restore("bob", "d", NOW, "x"),
     "replace_content": lambda s, p: s.replace_content(
         "bob", "d", name="x", source_path=None, content_hash="x", size=1
     ),
@@ -355,7 +384,7 @@ def test_a_document_of_somebody_else_does_not_exist(store, call):
     assert found(store, "alpha", owners=["bob"]) == found(store, "alpha", owners=["bob"], doc_ids=["d"]) == []
     assert store.embeddings.matrix(LIGHT, ["bob"], ["d"])[0] == []
     assert store.embeddings.reusable(LIGHT, "bob", [passage.text_hash]) == {}
-    assert store.embeddings.ids(LIGHT, "bob") == set()
+    assert ids(store, "bob") == set()
 
 
 # --- words ------------------------------------------------------------------------------
@@ -493,7 +522,7 @@ def test_vectors_come_back_by_passage_and_window(store):
 
     chunk_ids, windows, matrix = store.embeddings.matrix(LIGHT, ["ann"])
     by_key = {key: row for *key, row in zip(chunk_ids, windows, matrix, strict=True) for key in [tuple(key)]}
-    assert by_key.keys() == store.embeddings.ids(LIGHT, "ann")
+    assert by_key.keys() == ids(store, "ann")
     np.testing.assert_array_equal(by_key[first.chunk_id, 1], got[first.chunk_id][1])
     assert store.embeddings.missing(LIGHT, "d") == [bare]
 
@@ -511,7 +540,7 @@ def test_vectors_of_a_passage_deleted_meanwhile_are_left_out(store):
     passages = keep(store, "d", "alpha", "beta")
     store.documents.write_passages("d", "markdown", [], passages[:1])
     embed(store, passages)
-    assert store.embeddings.ids(LIGHT, "ann") == {(passages[0].chunk_id, 0)}
+    assert ids(store, "ann") == {(passages[0].chunk_id, 0)}
 
 
 def test_equal_texts_of_one_owner_reuse_their_vectors(store):
@@ -588,13 +617,13 @@ def test_a_purged_document_leaves_no_word_in_any_file(store, path):
     assert files_with(path, "qvxkmzt")  # a word that stemming leaves whole in the full text, too
 
     store.documents.mark_deleted("ann", "gone", NOW)
-    assert store.documents.purge("gone") == [passage.chunk_id for passage in passages[:40]]
+    assert store.documents.purge("gone", NOW + timedelta(seconds=1))
     store.checkpoint()
     for word in ("qvxkmzt", "wjfhgzb", "hvnqzdk", "ybkzxwp"):
         assert files_with(path, word) == []
     assert store.documents.due_for_purge(NOW + timedelta(days=1)) == []
-    assert store.embeddings.ids(LIGHT, "ann") == set()
-    assert store.documents.purge("gone") == []
+    assert ids(store, "ann") == set()
+    assert not store.documents.purge("gone", NOW + timedelta(seconds=1))
     assert found(store, "word31x0", limit=100)
     store.close()
     assert files_with(path, "qvxkmzt") == []

@@ -255,7 +255,7 @@ def test_a_taken_port_is_said_in_one_sentence_and_the_folder_is_free_again(app, 
     taken = run("companion_app.py", *options(tmp_path / "data", app.port))
     assert taken.returncode == 2
     assert_one_sentence(taken.stderr)
-    assert f"Port {app.port} is in use" in taken.stderr
+    assert f"Port {app.port} of 127.0.0.1 cannot be opened" in taken.stderr
     assert not (tmp_path / "data" / "address").exists()
 
 

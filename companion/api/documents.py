@@ -183,9 +183,12 @@ def _take(
     companion: Companion, owner: str, file: ReceivedFile, if_exists: IfExists, wait: bool
 ) -> schemas.UploadResult:
     """One file of an upload: a document or the reason why not."""
-    take_in = companion.library.add if wait else companion.library.accept
+    library = companion.library
     try:
-        document = take_in(owner, file.name, _sized(companion, file).path, if_exists=if_exists)
+        document = library.accept(owner, file.name, _sized(companion, file).path, if_exists=if_exists)
+        already_there = document.state is not DocumentState.READING
+        if wait and not already_there:
+            document = library.ingest(document.doc_id)
     except CompanionError as error:
         reason = schemas.ErrorText(code=error.code, message=error.message)
         return schemas.UploadResult(name=file.name, ok=False, error=reason)
@@ -193,6 +196,7 @@ def _take(
     return schemas.UploadResult(
         name=file.name,
         ok=not failed,
+        already_there=already_there,
         document=_shape(companion, document),
         error=schemas.ErrorText(code=DocumentError.code, message=document.error or UNREADABLE)
         if failed

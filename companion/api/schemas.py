@@ -299,6 +299,8 @@ class UploadResult(Shape):
 
     name: str
     ok: bool
+    already_there: bool = False
+    """The same content was there under this name; nothing had to be done."""
     document: Document | None = None
     error: ErrorText | None = None
 

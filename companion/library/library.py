@@ -318,9 +318,14 @@ class Library:
             self._rebuild()
 
     def complete_vectors(self) -> None:
-        """Embed passages that have no vectors yet, such as those of an earlier embedder."""
+        """Embed passages that have no vectors yet, such as those of an earlier embedder.
+
+        Raises `EmbedderError` where there is none.
+        """
         if not self._incomplete:
             return
+        # Raises while there is no embedder, so that nothing is tried in vain.
+        _ = self._light.embedder_id
         self._incomplete = False
         for owner in self._store.documents.owners():
             for document in self._store.documents.list(owner):

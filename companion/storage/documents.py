@@ -119,7 +119,9 @@ class DocumentStore:
         """The document is searchable, if this is still its content; False if it has changed since."""
         current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
         done = (
-            update(documents).where(*current).values(state=DocumentState.SEARCHABLE, error=None, extra=None)
+            update(documents)
+            .where(*current)
+            .values(state=DocumentState.SEARCHABLE, error=None, previous=None)
         )
         with self._database.writing() as connection:
             return bool(connection.execute(done).rowcount)
@@ -129,10 +131,10 @@ class DocumentStore:
         changed since."""
         current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
         with self._database.writing() as connection:
-            before = connection.execute(select(documents.c.extra).where(*current)).scalar()
+            before = connection.execute(select(documents.c.previous).where(*current)).scalar()
             if not before:
                 return False
-            _change(connection, doc_id, **before, state=DocumentState.SEARCHABLE, error=None, extra=None)
+            _change(connection, doc_id, **before, state=DocumentState.SEARCHABLE, error=None, previous=None)
             return True
 
     def set_state(self, doc_id: str, state: DocumentState, error: str | None = None) -> None:
@@ -311,7 +313,7 @@ def _readable(connection: Connection, owner: str, doc_id: str) -> Document:
 
 def _remember(connection: Connection, before: Document) -> None:
     names = ("name", "source_path", "content_hash", "size")
-    _change(connection, before.doc_id, extra={name: getattr(before, name) for name in names})
+    _change(connection, before.doc_id, previous={name: getattr(before, name) for name in names})
 
 
 def _change(connection: Connection, doc_id: str, **values: Any) -> None:

@@ -164,6 +164,8 @@ documents = Table(
     Column("error", CleanText),
     Column("notes", CleanJson(none_as_null=True)),
     Column("deleted_at", UtcDateTime),
+    # What the document was before a new version that is not read yet.
+    Column("previous", CleanJson(none_as_null=True)),
     CheckConstraint("state IN ('reading', 'searchable', 'deep', 'failed')", name="ck_documents_state"),
     Index("ix_documents_owner", "owner", "content_hash"),
 )

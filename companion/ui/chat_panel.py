@@ -7,7 +7,7 @@ run goes on without anybody looking, and ends only by itself or by Stop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,11 +18,21 @@ from companion.chat.runs import Run
 from companion.domain import SAMPLE_OWNER, Message
 from companion.errors import NotFound
 from companion.ui import render
-from companion.ui.here import AT_ONCE, QUEUED, Here, Update, html, now, owner_of, told, zone_of
+from companion.ui.here import (
+    AT_ONCE,
+    PAGE,
+    QUEUED,
+    Here,
+    Look,
+    Update,
+    html,
+    now,
+    owner_of,
+    told,
+    zone_of,
+)
 from companion.ui.session_list import SessionList
 
-PAGE = 40
-"""Messages shown at once: the browser draws all of them anew with each update."""
 UPDATE_S = 0.1
 MATH: list[dict[str, str | bool]] = [
     {"left": left, "right": right, "display": display}
@@ -84,8 +94,7 @@ class ChatPanel:
         run = self._companion.runs.get(session_id) if session_id else None
         return run if run is not None and run.owner == owner and not run.done else None
 
-    def wire(self, here: Here, sessions: SessionList) -> Any:
-        """Join the panel's own events; returns the one that follows a run, to be cancelled."""
+    def wire(self, here: Here, sessions: SessionList) -> None:
 
         async def follow(
             watched: str, session_id: str | None, zone: str, shown: int, request: gr.Request
@@ -93,9 +102,16 @@ class ChatPanel:
             owner = owner_of(request)
             run = self.run_of(owner, session_id)
             if run is not None and watched.startswith(f"{run.run_id} "):
-                async for update in self._follow(owner, run, zone, shown):
-                    yield update
-            yield await asyncio.to_thread(ended, owner, session_id, zone, shown)
+                async with aclosing(self._follow(owner, run, zone, shown)) as updates:
+                    async for update in updates:
+                        if not here.looks_at(request, session_id, shown):
+                            break
+                        yield update
+            last = await asyncio.to_thread(ended, owner, session_id, zone, shown)
+            if here.looks_at(request, session_id, shown):
+                yield last
+            # Gradio sends the last update once more when all is over; that must not bring back a chat.
+            yield {self.log: gr.skip()}
 
         def ended(owner: str, session_id: str | None, zone: str, shown: int) -> Update:
             try:
@@ -111,9 +127,10 @@ class ChatPanel:
             return gr.Textbox(stop_btn="Stopping…")
 
         def earlier(session_id: str | None, zone: str, shown: int, request: gr.Request) -> Update:
+            here.turn(request, Look(session_id, shown + PAGE))
             return self.show(owner_of(request), session_id, zone, shown + PAGE)
 
-        following = self.watched.change(
+        self.watched.change(
             follow,
             [self.watched, here.session, here.zone, self.shown],
             [*self.outputs, *sessions.outputs],
@@ -122,12 +139,9 @@ class ChatPanel:
         )
         self.box.stop(stop, here.session, self.box, **AT_ONCE)
         self.welcome.touch(self._companion.touch, None, None, **AT_ONCE)
-        self.earlier.click(
-            earlier, [here.session, here.zone, self.shown], self.outputs, cancels=[following], **AT_ONCE
-        )
-        return following
+        self.earlier.click(earlier, [here.session, here.zone, self.shown], self.outputs, **AT_ONCE)
 
-    async def _follow(self, owner: str, run: Run, zone: str, shown: int) -> AsyncIterator[Update]:
+    async def _follow(self, owner: str, run: Run, zone: str, shown: int) -> AsyncGenerator[Update]:
         """The chat with the answer as far as it is, at most ten times a second, until it is kept."""
         messages, _ = await asyncio.to_thread(self._latest, owner, run.session_id, shown)
         before = render.conversation(messages, now(), zone_of(zone))

@@ -66,8 +66,8 @@ class DocumentsPanel:
         def add(event: gr.EventData, zone: str, request: gr.Request) -> Update:
             owner = owner_of(request)
             keep = event._data["clash"] == "keep"
-            results = self._take_in(owner, event._data["files"], "keep" if keep else "replace")
-            return {self.results: render.upload_results(results), **self.show(owner, zone)}
+            results, known = self._take_in(owner, event._data["files"], "keep" if keep else "replace")
+            return {self.results: render.upload_results(results, known), **self.show(owner, zone)}
 
         def replace(event: gr.EventData, zone: str, request: gr.Request) -> Update:
             owner = owner_of(request)
@@ -110,19 +110,29 @@ class DocumentsPanel:
         samples = [one for one in documents if one.owner != owner]
         return render.document_list(own, samples, progress, now(), zone_of(zone))
 
-    def _take_in(self, owner: str, files: list[dict[str, str]], if_exists: Any) -> render.Results:
-        """File by file; one that cannot be used does not hold up the others."""
+    def _take_in(
+        self, owner: str, files: list[dict[str, str]], if_exists: Any
+    ) -> tuple[render.Results, list[str]]:
+        """File by file; one that cannot be used does not hold up the others.
+
+        Returns the results, and the names of the files that were there already, content and all.
+        """
         self._companion.touch()
         results: render.Results = []
-        accepted = []
+        known: list[str] = []
+        accepted: dict[str, Document] = {}
         for file in files:
             try:
-                accepted.append(self._accept(owner, file, if_exists))
+                document = self._accept(owner, file, if_exists)
             except CompanionError as error:
                 results.append((file["name"], error.message))
-        for document in accepted:
-            results.append((document.name, self._ingest(document)))
-        return results
+                continue
+            if document.state is not DocumentState.READING or document.doc_id in accepted:
+                known.append(document.name)
+            else:
+                accepted[document.doc_id] = document
+        results += [(document.name, self._ingest(document)) for document in accepted.values()]
+        return results, known
 
     def _accept(self, owner: str, file: dict[str, str], if_exists: Any) -> Document:
         path = uploaded(file["path"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from html import escape
 from pathlib import Path
@@ -31,6 +31,18 @@ AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 """For events that answer within milliseconds."""
 
 
+PAGE = 40
+"""Messages shown at once: the browser draws all of them anew with each update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a tab shows: the last `shown` messages of a chat."""
+
+    session_id: str | None
+    shown: int = PAGE
+
+
 @dataclass(frozen=True, slots=True)
 class Here:
     """The components that hold what is one tab's own."""
@@ -39,6 +51,23 @@ class Here:
     """The chat that is looked at; None for a new one."""
     zone: gr.Textbox
     """The browser's time zone, such as `Europe/Berlin`."""
+    _looks: dict[str, Look] = field(default_factory=dict)
+
+    def turn(self, request: gr.Request, look: Look) -> None:
+        """This tab looks at that from now on; an answer it followed is no longer shown.
+
+        Kept here and not only in `session`, because a handler sees states as they were when it began.
+        """
+        self._looks[str(request.session_hash)] = look
+
+    def looks_at(self, request: gr.Request, session_id: str | None, shown: int | None = None) -> bool:
+        """Whether the tab still looks at that chat, and at that many messages of it if `shown`."""
+        look = self._looks.get(str(request.session_hash), Look(None))
+        return look.session_id == session_id and shown in (None, look.shown)
+
+    def leave(self, request: gr.Request) -> None:
+        """The tab was closed."""
+        self._looks.pop(str(request.session_hash), None)
 
 
 def owner_of(request: gr.Request) -> str:

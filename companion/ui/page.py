@@ -15,10 +15,22 @@ from companion.app import Companion
 from companion.domain import ModelInfo, ThinkingMode
 from companion.errors import CompanionError, NotFound
 from companion.ui import render
-from companion.ui.chat_panel import PAGE, ChatPanel
+from companion.ui.chat_panel import ChatPanel
 from companion.ui.documents_panel import DocumentsPanel
 from companion.ui.header import Header
-from companion.ui.here import ASSETS, AT_ONCE, QUEUED, Here, Update, asset, owner_of, told, warn
+from companion.ui.here import (
+    ASSETS,
+    AT_ONCE,
+    PAGE,
+    QUEUED,
+    Here,
+    Look,
+    Update,
+    asset,
+    owner_of,
+    told,
+    warn,
+)
 from companion.ui.session_list import SessionList
 from companion.ui.settings_panel import SettingsPanel
 from companion.ui.sources_panel import SourcesPanel
@@ -69,11 +81,11 @@ class Page:
         self.clock = gr.Timer(STATUS_S)
 
     def wire(self, demo: gr.Blocks) -> None:
-        following = self.chat.wire(self.here, self.sessions)
+        self.chat.wire(self.here, self.sessions)
         self.sources.wire(self.here)
         self.documents.wire(self.here, self.sources)
         self._wire_arrival(demo)
-        self._wire_sessions(following)
+        self._wire_sessions()
         self._wire_questions()
         self._wire_choices()
         self._wire_status()
@@ -86,10 +98,12 @@ class Page:
         panels = (self.sessions, self.header, self.chat, self.sources, self.settings)
         return [self.here.session, *(component for panel in panels for component in panel.outputs)]
 
-    async def look(self, owner: str, session_id: str | None, zone: str) -> Update:
+    async def look(self, request: gr.Request, session_id: str | None, zone: str) -> Update:
         """A chat, or an empty page for None. Raises `NotFound`."""
         models = await self._companion.catalog.models()
-        return await asyncio.to_thread(self._show, owner, session_id, zone, models)
+        view = await asyncio.to_thread(self._show, owner_of(request), session_id, zone, models)
+        self.here.turn(request, Look(session_id))
+        return view
 
     def _show(self, owner: str, session_id: str | None, zone: str, models: list[ModelInfo]) -> Update:
         sessions = self._companion.sessions
@@ -116,18 +130,19 @@ class Page:
                 warn("This chat does not exist any more.")
                 wanted = None
             documents = await asyncio.to_thread(self.documents.show, owner, zone)
-            return {self.here.zone: zone, **await self.look(owner, wanted or None, zone), **documents}
+            return {self.here.zone: zone, **await self.look(request, wanted or None, zone), **documents}
 
         outputs = [self.here.zone, *self._view, *self.documents.outputs]
         demo.load(arrive, self.here.zone, outputs, js=BROWSER_ZONE, **QUEUED)
+        demo.unload(self.here.leave)
 
-    def _wire_sessions(self, following: Any) -> None:
+    def _wire_sessions(self) -> None:
         async def fresh(zone: str, request: gr.Request) -> Update:
-            return await self.look(owner_of(request), None, zone)
+            return await self.look(request, None, zone)
 
         async def open_chat(event: gr.EventData, zone: str, request: gr.Request) -> Update:
             with told():
-                return await self.look(owner_of(request), event._data["id"], zone)
+                return await self.look(request, event._data["id"], zone)
 
         def rename(event: gr.EventData, session_id: str | None, zone: str, request: gr.Request) -> Update:
             with told():
@@ -141,12 +156,12 @@ class Page:
             with told():
                 await asyncio.to_thread(self._companion.sessions.delete, owner, gone)
             if gone == session_id:
-                return await self.look(owner, None, zone)
+                return await self.look(request, None, zone)
             return self.sessions.show(owner, session_id, zone)
 
         here, side = self.here, self.sessions
-        side.head.fresh(fresh, here.zone, self._view, cancels=[following], **AT_ONCE)
-        side.list.open(open_chat, here.zone, self._view, cancels=[following], **AT_ONCE)
+        side.head.fresh(fresh, here.zone, self._view, **AT_ONCE)
+        side.list.open(open_chat, here.zone, self._view, **AT_ONCE)
         side.list.rename(rename, [here.session, here.zone], side.list, **AT_ONCE)
         side.list.remove(remove, [here.session, here.zone], self._view, **AT_ONCE)
 
@@ -157,14 +172,14 @@ class Page:
             if not text.strip():
                 return {self.chat.box: gr.skip()}
             with told():
-                return await self._ask(owner_of(request), session_id, text, ThinkingMode(mode), zone)
+                return await self._ask(request, session_id, text, ThinkingMode(mode), zone)
 
         async def ask(
             event: gr.EventData, session_id: str | None, mode: str, zone: str, request: gr.Request
         ) -> Update:
             with told():
                 text = event._data["text"]
-                return await self._ask(owner_of(request), session_id, text, ThinkingMode(mode), zone)
+                return await self._ask(request, session_id, text, ThinkingMode(mode), zone)
 
         here = [self.here.session, self.header.mode, self.here.zone]
         outputs = [self.here.session, *self.chat.outputs, *self.sessions.outputs]
@@ -179,15 +194,19 @@ class Page:
                 await self._choose(owner_of(request), session_id, {"model_name": name})
             return name
 
-        async def choose_mode(mode: str, session_id: str | None, request: gr.Request) -> str:
+        async def choose_mode(mode: str, session_id: str | None, request: gr.Request) -> Any:
+            if session_id is None:
+                # There is no chat yet: its first question takes the mode along, other chats keep theirs.
+                return gr.skip()
             with told():
-                await self._choose(owner_of(request), session_id, {"thinking_mode": mode})
+                change = {"thinking_mode": mode}
+                await self._companion.sessions.update_config(owner_of(request), session_id, change)
             return mode
 
         async def save(values: dict[Any, Any], request: gr.Request) -> Update:
             named = {name: values[field] for name, field in self.settings.fields.items()}
-            update = await self.settings.keep(owner_of(request), values[session], named)
-            return update | {header.model: named["model_name"], header.mode: named["thinking_mode"]}
+            twins = {"model_name": header.model, "thinking_mode": header.mode}
+            return await self.settings.keep(owner_of(request), values[session], named, twins)
 
         header.model.input(choose_model, [header.model, session], fields["model_name"], **AT_ONCE)
         header.mode.input(choose_mode, [header.mode, session], fields["thinking_mode"], **AT_ONCE)
@@ -206,6 +225,8 @@ class Page:
             choices = render.model_choices(await self._companion.catalog.models(), model)
             owner = owner_of(request)
             news = await asyncio.to_thread(self._news, owner, session_id, zone, watched, choices)
+            if not self.here.looks_at(request, session_id):
+                return {self.seen: gr.skip()}
             prints = {part._id: hash(_told(value)) for part, value in news.items()}
             changed = {part: value for part, value in news.items() if seen.get(part._id) != prints[part._id]}
             return changed | {self.seen: prints}
@@ -231,9 +252,10 @@ class Page:
         }
 
     async def _ask(
-        self, owner: str, session_id: str | None, text: str, mode: ThinkingMode, zone: str
+        self, request: gr.Request, session_id: str | None, text: str, mode: ThinkingMode, zone: str
     ) -> Update:
         """Start the answer; a new chat begins with its first question."""
+        owner = owner_of(request)
         sessions, runs = self._companion.sessions, self._companion.runs
         chat = session_id or (await sessions.create(owner, thinking_mode=mode)).session_id
         try:
@@ -243,6 +265,7 @@ class Page:
                 sessions.delete(owner, chat)
             raise
         shown = await asyncio.to_thread(self.chat.show, owner, chat, zone)
+        self.here.turn(request, Look(chat))
         box = gr.Textbox(value="", submit_btn=False, stop_btn=True)
         return {self.here.session: chat, **shown, self.chat.box: box, **self.sessions.show(owner, chat, zone)}
 

@@ -45,8 +45,8 @@ LIVE = "live"
 
 MODES = (
     ("Hybrid", ThinkingMode.HYBRID),
-    ("Documents", ThinkingMode.RAG),
-    ("Thinking", ThinkingMode.COT),
+    ("Documents (rag)", ThinkingMode.RAG),
+    ("Thinking (cot)", ThinkingMode.COT),
 )
 MODE_LABELS = {mode: label for label, mode in MODES}
 EXAMPLES = (
@@ -516,13 +516,14 @@ Results = list[tuple[str, str | None]]
 """File names, each with the sentence why it was not taken in, or None."""
 
 
-def upload_results(results: Results) -> str:
-    """File by file: taken in, or why not."""
+def upload_results(results: Results, known: Sequence[str] = ()) -> str:
+    """File by file: taken in, or why not; `known` are the names of those that were there before."""
     failed = [error if name in error else f"{name}: {error}" for name, error in results if error]
-    lines = "".join(f'<li class="is-failed">{escape(sentence)}</li>' for sentence in failed)
+    lines = "".join(f"<li>{escape(name)} is already there.</li>" for name in known)
+    lines += "".join(f'<li class="is-failed">{escape(sentence)}</li>' for sentence in failed)
     taken = sum(error is None for _, error in results)
     head = f"<li><b>{count(taken, 'file')}</b> taken in.</li>" if taken else ""
-    return f'<ul class="lc-results" role="status">{head}{lines}</ul>' if results else ""
+    return f'<ul class="lc-results" role="status">{head}{lines}</ul>' if head or lines else ""
 
 
 def undo_bar(document: Document, now: datetime) -> str:

@@ -84,7 +84,6 @@ IDLE = (
     ),
 )
 SECTIONS = (("Answers", ANSWERS), ("Search", SEARCH), ("Idle time", IDLE))
-OF_A_CHAT = ("model_name", "thinking_mode", "top_k", "embed_light", "embed_deep", "idle_threshold_s")
 
 
 class SettingsPanel:
@@ -125,10 +124,15 @@ class SettingsPanel:
         update[self.fields["model_name"]] = gr.Dropdown(choices=choices, value=model)
         return update | dict.fromkeys(self.errors.values(), "") | {self.saved: ""}
 
-    async def keep(self, owner: str, session_id: str | None, values: dict[str, Any]) -> Update:
-        """Save all or nothing; a field that cannot be used says why beside it."""
+    async def keep(
+        self, owner: str, session_id: str | None, values: dict[str, Any], twins: dict[str, Any]
+    ) -> Update:
+        """Save all or nothing; a field that cannot be used says why beside it.
+
+        `twins` are components elsewhere that show the same setting; what was changed is shown there, too.
+        """
         try:
-            await self._save(owner, session_id, values)
+            changed = await self._save(owner, session_id, values)
         except InvalidInput as error:
             if error.field not in self.errors:
                 warn(error.message)
@@ -137,17 +141,22 @@ class SettingsPanel:
             warn(error.message)
             return self._complaint(None, "")
         where = "for this chat and for new ones" if session_id else "for new chats"
-        return self._complaint(None, "") | {self.saved: f'<span role="status">Saved {where}.</span>'}
+        said = {self.saved: f'<span role="status">Saved {where}.</span>'}
+        return (
+            self._complaint(None, "")
+            | said
+            | {twins[name]: changed[name] for name in twins if name in changed}
+        )
 
-    async def _save(self, owner: str, session_id: str | None, values: dict[str, Any]) -> None:
+    async def _save(self, owner: str, session_id: str | None, values: dict[str, Any]) -> dict[str, Any]:
+        """Only what was changed here: what is a chat's own must not become everybody's by the way."""
         sessions = self._companion.sessions
+        shown = asdict(sessions.preferences())
         if session_id:
-            before = asdict(sessions.config(owner, session_id))
-            changed = {name: values[name] for name in OF_A_CHAT if values[name] != before[name]}
-            await sessions.update_config(owner, session_id, changed)
-        usual = asdict(sessions.preferences())
-        changed = {name: value for name, value in values.items() if value != usual[name]}
-        await sessions.update_preferences(changed)
+            shown |= asdict(sessions.config(owner, session_id))
+        changed = {name: value for name, value in values.items() if value != shown[name]}
+        await sessions.save(owner, session_id, changed)
+        return changed
 
     def _complaint(self, field: str | None, message: str) -> Update:
         lines = {line: render.field_error(message, name == field) for name, line in self.errors.items()}
@@ -155,7 +164,8 @@ class SettingsPanel:
 
 
 def _field(setting: Setting) -> Any:
-    looks: dict[str, Any] = {"label": setting.label, "info": setting.about, "interactive": True}
+    label = f"{setting.label} ({setting.name})"
+    looks: dict[str, Any] = {"label": label, "info": setting.about, "interactive": True}
     match setting.kind:
         case "number":
             return gr.Number(**looks)

@@ -89,6 +89,7 @@ def _create_documents() -> None:
         sa.Column("error", sa.Text),
         sa.Column("notes", sa.JSON),
         sa.Column("deleted_at", sa.DateTime),
+        sa.Column("previous", sa.JSON),
         sa.CheckConstraint("state IN ('reading', 'searchable', 'deep', 'failed')", name="ck_documents_state"),
     )
     op.create_index("ix_documents_owner", "documents", ["owner", "content_hash"])

@@ -1,0 +1,77 @@
+"""How the app starts when something is missing: it works with what there is, and says what is not."""
+
+import time
+
+import pytest
+
+from companion.app import build
+from companion.config import Settings
+from companion.domain import LOCAL_OWNER
+from companion.errors import FolderLocked
+from tests.fakes import FakeEmbedder, ScriptedEngine
+
+
+def ready(companion):
+    companion.start()
+    ends = time.monotonic() + 90
+    while companion.health().state == "warming":
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    return companion.health()
+
+
+@pytest.fixture
+def started(tmp_path):
+    running = []
+
+    def start(**more):
+        light = more.pop("light", None)
+        settings = Settings(data_dir=tmp_path, offline=True, **more)
+        companion = build(settings, engines=[ScriptedEngine()], light=light)
+        running.append(companion)
+        return companion
+
+    yield start
+    for companion in running:
+        companion.close()
+
+
+def test_everything_there_is_ready_and_the_samples_are_found(started):
+    companion = started(light=FakeEmbedder())
+    assert ready(companion).state == "ready"
+    assert companion.library.search(LOCAL_OWNER, "How do I add documents?").hits
+    assert companion.library.status(LOCAL_OWNER).index == "ready"
+
+
+def test_without_weights_words_are_searched_and_it_says_why(started, tmp_path):
+    companion = started(weights_dir=tmp_path / "nothing")
+    health = ready(companion)
+    assert health.state == "degraded"
+    assert "all-MiniLM-L6-v2" in health.reasons[0]
+    result = companion.library.search(LOCAL_OWNER, "How do I add documents?")
+    assert "add documents" in result.hits[0].passage.text
+    assert "words" in result.notices[0]
+
+
+@pytest.mark.weights
+def test_an_embedder_that_cannot_be_loaded_leaves_the_usual_one_in_force(started, light_folder):
+    companion = started(embed_light=str(light_folder), weights_dir=light_folder.parent)
+    companion.store.settings.save({"embed_light": "no-such-embedder"})
+    health = ready(companion)
+    assert health.state == "degraded"
+    assert "no-such-embedder" in health.reasons[0]
+    assert companion.library.status(LOCAL_OWNER).index == "ready"
+
+
+def test_a_second_copy_on_the_same_folder_is_refused(started):
+    started(light=FakeEmbedder())
+    with pytest.raises(FolderLocked, match="Another copy"):
+        started(light=FakeEmbedder())
+
+
+def test_closing_in_the_middle_of_the_start_is_quick(started):
+    companion = started(light=FakeEmbedder())
+    companion.start()
+    begun = time.monotonic()
+    companion.close()
+    assert time.monotonic() - begun < 10
