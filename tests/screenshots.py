@@ -3,10 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import expect
-
 from companion.config import REPOSITORY
-from tests.browser import DESKTOP, PHONE, chromium, free_port
+from tests.browser import DESKTOP, PHONE, chromium, expect, free_port
 from tests.test_stranger import ask, serve, wait_until_ready
 
 FOLDER = REPOSITORY / "docs" / "images"

@@ -452,7 +452,7 @@ async def test_the_window_grows_and_does_not_shrink(store):
 
 async def test_preloading_uses_the_window_of_the_next_turn(store):
     house = House(store, ScriptedEngine(["Yes.", done()]))
-    await house.chat.preload()
+    await house.chat.preload(MODEL.name)
     await house.events(mode=RAG)
     assert house.engine.loads == [(MODEL.name, house.engine.requests[0].num_ctx)]
 

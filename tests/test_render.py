@@ -194,7 +194,7 @@ def test_what_an_answer_cost_stands_below_it_in_one_line():
     shown = text_of(
         render.conversation([answer(model="gemma3:4b", mode=ThinkingMode.RAG, usage=usage)], NOW, UTC)
     )
-    assert "gemma3:4b · Documents · 300 tokens, 50/s, first after 850 ms" in shown
+    assert "gemma3:4b · Documents (rag) · 300 tokens, 50/s, first after 850 ms" in shown
 
 
 def test_a_message_shows_its_time_where_the_reader_is():

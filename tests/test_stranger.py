@@ -9,11 +9,8 @@ from urllib.request import urlopen
 
 import pytest
 
-pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import expect
-
 from companion.config import REPOSITORY, child_environment
-from tests.browser import DESKTOP, Watch, chromium, free_port, require_chromium
+from tests.browser import DESKTOP, Watch, chromium, expect, free_port, require_chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 

@@ -191,9 +191,7 @@ def test_a_connection_that_breaks_keeps_what_was_said_and_says_why(client, serve
     assert ask(client, session_id)[-1][2]["message"]["state"] == "complete"
 
 
-def test_when_ollama_vanishes_the_built_in_model_answers_and_says_so(tmp_path, server, monkeypatch):
-    # Else the list of before holds for five seconds.
-    monkeypatch.setattr("companion.inference.catalog.CACHE_S", 0.0)
+def test_when_ollama_vanishes_the_built_in_model_answers_and_says_so(tmp_path, server):
     tiny = ScriptedEngine(["Under the flowerpot.", done()], models=(TINY,), name="builtin")
     settings = Settings(data_dir=tmp_path, ollama_host=server.url, offline=True)
     ollama = Ollama(server.url, silence_timeout_s=5, load_timeout_s=5)

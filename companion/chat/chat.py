@@ -66,7 +66,15 @@ from companion.domain import (
     TurnEvent,
     Usage,
 )
-from companion.errors import CompanionError, EngineBusy, EngineError, InvalidInput, NotFound, StreamBroken
+from companion.errors import (
+    CompanionError,
+    EngineBusy,
+    EngineError,
+    EngineUnavailable,
+    InvalidInput,
+    NotFound,
+    StreamBroken,
+)
 
 if TYPE_CHECKING:
     from companion.inference.catalog import Catalog
@@ -260,7 +268,7 @@ class Chat:
         model = await self._catalog.info(model_name)
         if not model.can_chat:
             raise InvalidInput(f"{model_name} cannot chat; choose a chat model.", field="name")
-        await self._catalog.engine(model).load(model.name, self.window_for(model))
+        await self._catalog.load(model.name, self.window_for(model))
 
     def window_for(self, model: ModelInfo, wanted: int = 0) -> int:
         """`num_ctx` of every call to this model: it only grows while the model is loaded."""
@@ -279,11 +287,29 @@ class Chat:
     # --- the steps of a turn ----------------------------------------------------------------
 
     async def _events(self, turn: Turn) -> AsyncGenerator[TurnEvent]:
-        model, fallen_back = await self._catalog.resolve(turn.config.model_name or None)
+        name = turn.config.model_name or None
+        model, fallen_back = await self._catalog.resolve(name)
+        turn.history = await asyncio.to_thread(self._history, turn)
+        try:
+            async with aclosing(self._answered_by(turn, model, fallen_back)) as events:
+                async for event in events:
+                    yield event
+        except EngineUnavailable:
+            # The list of models is some seconds old: it may have gone since.
+            await self._catalog.models(refresh=True)
+            other, fallen_back = await self._catalog.resolve(name)
+            if turn.content or turn.thinking or other == model:
+                raise
+            async with aclosing(self._answered_by(turn, other, fallen_back)) as events:
+                async for event in events:
+                    yield event
+
+    async def _answered_by(
+        self, turn: Turn, model: ModelInfo, fallen_back: str | None
+    ) -> AsyncGenerator[TurnEvent]:
         turn.model = model
         if fallen_back:
             yield Notice(fallen_back)
-        turn.history = await asyncio.to_thread(self._history, turn)
         means = self._means(turn, model)
         if means.plan.searches:
             async with aclosing(self._search(turn, means)) as found:
