@@ -222,6 +222,14 @@ def test_a_conversation_of_somebody_else_does_not_exist(store, call):
     assert (store.sessions.messages("ann", "s"), store.sessions.get("ann", "s")) == before
 
 
+def test_an_index_is_told_of_hidden_vectors_too(store):
+    passages = keep(store, "d", "alpha")
+    embed(store, passages)
+    store.documents.mark_deleted("ann", "d", NOW)
+    assert store.embeddings.keys(LIGHT, "ann") == [(passages[0].chunk_id, 0)]
+    assert ids(store, "ann") == set()
+
+
 def ids(store, owner):
     """(chunk_id, window) of the vectors that search may find."""
     chunk_ids, windows, _rows = store.embeddings.matrix(LIGHT, [owner])

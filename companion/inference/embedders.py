@@ -40,7 +40,7 @@ EXPORT_TIMEOUT_S = 1800.0
 MODEL_FILE, TOKENIZER_FILE, SIDECAR_FILE = "model.onnx", "tokenizer.json", "model.json"
 
 # Small batches are as fast as large ones on the CPU and keep the memory small.
-TOKENS_PER_BATCH = 2048
+TOKENS_PER_BATCH = 1024
 ROWS_PER_BATCH = 32
 OVERLAP = 1 / 8
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from companion.domain import Embedder, Passage
 from companion.errors import IndexUnusable
-from companion.library.ranking import DEPTH, best_windows, exact
+from companion.library.ranking import best_windows, exact
 from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ BATCH_WINDOWS = 64
 """Windows per commit: about two seconds of work on two cores."""
 PROBE_SAMPLES = 60
 HEAL_PIECE = 256
-WINDOWS_PER_PASSAGE = 3
-"""A passage of 500 tokens is three windows of a 256-token model."""
+NEAREST_WINDOWS = 320
+"""Windows asked of the index. Of a passage's two or three windows mostly one is near, so these are
+about `DEPTH` passages; each further hundred costs a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,15 @@ class Layer:
 
     def rank(self, scope: Scope, query: Vectors) -> dict[str, float]:
         """Passages nearest to a vector of this space: chunk id to cosine of the best window."""
-        count = DEPTH * WINDOWS_PER_PASSAGE
         if self.serving and scope.whole:
             try:
-                return best_windows(self._index.search(self._collection(scope.owners[0]), query, count))
+                return best_windows(
+                    self._index.search(self._collection(scope.owners[0]), query, NEAREST_WINDOWS)
+                )
             except IndexUnusable:
                 self._stop_serving()
         matrix = self._load(scope)
-        return best_windows(exact(query, matrix.keys, matrix.rows, count))
+        return best_windows(exact(query, matrix.keys, matrix.rows, NEAREST_WINDOWS))
 
     def vectors(self, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
         """Stored vectors of passages, shape (windows, dimension) each."""
@@ -122,11 +124,13 @@ class Layer:
         """Stored vectors, spread over everything, which a healthy index must find."""
         found: list[Sample] = []
         for owner in owners:
-            chunk_ids, windows, rows = self._stored.everything(self.embedder_id, owner)
-            step = max(1, len(chunk_ids) // PROBE_SAMPLES)
+            keys = self._stored.keys(self.embedder_id, owner)
+            chosen = keys[:: max(1, len(keys) // PROBE_SAMPLES)]
+            vectors = self.vectors([chunk_id for chunk_id, _window in chosen])
             found += [
-                Sample(self._collection(owner), vector_id(chunk_ids[i], windows[i]), rows[i])
-                for i in range(0, len(chunk_ids), step)
+                Sample(self._collection(owner), vector_id(chunk_id, window), vectors[chunk_id][window])
+                for chunk_id, window in chosen
+                if chunk_id in vectors
             ]
         return found
 
@@ -137,18 +141,23 @@ class Layer:
             collection = self._collection(owner)
             # The index first: what comes in between is in both, and nothing of it is taken for extra.
             present = self._index.ids(collection)
-            chunk_ids, windows, rows = self._stored.everything(self.embedder_id, owner)
-            wanted = [vector_id(key, window) for key, window in zip(chunk_ids, windows, strict=True)]
+            wanted = {vector_id(*key): key for key in self._stored.keys(self.embedder_id, owner)}
             extra = sorted(present.difference(wanted))
-            missing = [i for i, key in enumerate(wanted) if key not in present]
+            missing = [key for name, key in wanted.items() if name not in present]
             self._index.delete(collection, extra)
             for start in range(0, len(missing), HEAL_PIECE):
                 if not proceed():
                     return None
-                piece = missing[start : start + HEAL_PIECE]
-                self._index.upsert(collection, [wanted[i] for i in piece], rows[piece])
+                self._index_stored(collection, missing[start : start + HEAL_PIECE])
             differed += len(extra) + len(missing)
         return differed
+
+    def _index_stored(self, collection: str, keys: Sequence[tuple[str, int]]) -> None:
+        vectors = self.vectors([chunk_id for chunk_id, _window in keys])
+        # What was purged since has no vector any more.
+        rows = {vector_id(*key): vectors[key[0]][key[1]] for key in keys if key[0] in vectors}
+        if rows:
+            self._index.upsert(collection, list(rows), np.stack(list(rows.values())))
 
     def _batches(self, passages: Sequence[Passage], known: Mapping[str, Vectors]) -> Iterator[Batch]:
         """Equal passages with the windows that are to be embedded, about `BATCH_WINDOWS` at a time."""

@@ -107,9 +107,11 @@ class EmbeddingStore:
         """All vectors of documents that are not deleted: passage ids, windows, shape (n, dimension)."""
         return self._matrix(_of_owners(embedder_id, owners).where(documents.c.deleted_at.is_(None)), doc_ids)
 
-    def everything(self, embedder_id: str, owner: str) -> tuple[list[str], list[int], NDArray[np.float32]]:
-        """As `matrix`, with documents that are deleted but not purged yet: what an index should hold."""
-        return self._matrix(_of_owners(embedder_id, [owner]), None)
+    def keys(self, embedder_id: str, owner: str) -> list[tuple[str, int]]:
+        """(chunk_id, window) of all vectors, those of deleted documents too: what an index should hold."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_of_owners(embedder_id, [owner]))
+            return [(row[0], row[1]) for row in rows]
 
     def _matrix(
         self, statement: Select[Any], doc_ids: Sequence[str] | None

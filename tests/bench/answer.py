@@ -88,7 +88,11 @@ def stop_times(engine, model: str, count: int, after_s: float) -> list[float]:
         started = time.perf_counter()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return time.perf_counter() - started
+        # Free again only when llama.cpp has let go.
+        await asyncio.to_thread(engine._busy.acquire)
+        took = time.perf_counter() - started
+        engine._busy.release()
+        return took
 
     return [asyncio.run(once()) for _ in range(count)]
 
@@ -103,7 +107,7 @@ def run() -> list[str]:
     builtin = Builtin(lambda: builtin_gguf(Settings()))
     pairs = pairs_with(builtin, Path(tempfile.mkdtemp()))
     lines.append(f"first token, app / raw engine, built in: {ratios(pairs)}; bar 1.05")
-    for name, after in (("while it reads the prompt", 0.15), ("while it answers", 4.0)):
+    for name, after in (("while it reads the prompt", 0.3), ("while it answers", 4.0)):
         times = stop_times(builtin, "smollm2-135m-instruct", 10, after)
         lines.append(
             f"stop of the built-in engine {name}: {summary(times, ' s')}, "

@@ -58,7 +58,7 @@ def run() -> list[str]:
         port = free_port()
         return until_served([sys.executable, "-c", BARE.format(port=port)], port)
 
-    pairs = alternate(ours, bare, 7)
+    pairs = alternate(ours, bare, 5)
     return [
         f"first page: {summary((one for one, _ in pairs), ' s')}",
         f"first page of bare Gradio: {summary((bare for _, bare in pairs), ' s')}",
