@@ -243,7 +243,7 @@ async def test_another_program_at_the_address_is_told_apart(server):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://not an address:11434", "http://127.0.0.1:99999", "gopher://127.0.0.1:1"]
+    "url", ["http://[not-an-address]:11434", "http://127.0.0.1:99999", "gopher://127.0.0.1:1"]
 )
 async def test_an_impossible_address_is_told(url):
     with pytest.raises(EngineUnavailable):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import filelock
 import httpx
+import psutil
 import pytest
 
 from companion.cli import serve_app
@@ -131,11 +132,13 @@ def test_nothing_is_recorded_in_the_browser_and_no_sdk_is_advertised(app):
 
 def test_it_listens_on_this_machine_only(app):
     assert f"127.0.0.1:{app.port}" in app.said
-    hosts = {each for each in socket.gethostbyname_ex(socket.gethostname())[2] if not each.startswith("127.")}
-    for host in hosts:
-        with socket.socket() as outside:
-            outside.settimeout(2)
-            assert outside.connect_ex((host, app.port)) != 0
+    listening = [
+        each.laddr.ip
+        for each in psutil.Process(app.process.pid).net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
 
 
 # --- the guard in the whole app -----------------------------------------------------------
