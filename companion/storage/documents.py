@@ -275,7 +275,8 @@ class DocumentStore:
         if doc_ids is not None:
             values["doc_ids"] = _as_json(doc_ids)
         with self._database.reading() as connection:
-            rows = connection.execute(_SEARCH[doc_ids is not None], values)
+            # All at once: a row at a time costs some milliseconds.
+            rows = connection.execute(_SEARCH[doc_ids is not None], values).all()
             return [(row[0], row[1]) for row in rows]
 
     def term_frequency(self, term: str) -> int:
