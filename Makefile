@@ -5,6 +5,8 @@
 #   make lint               style, format and types
 #   make migrate            bring a database to this version's tables     DATA_DIR=…
 #   make bench              the measurements of docs/measurements.md
+#   make crash              200 kills, every torn index, and more    ARGS="--kills 20 --apps 2"
+#   make load               20 people at once for ten minutes           ARGS="--minutes 1"
 #   make weights            fetch missing model weights
 #   make clean              remove .venv and caches; your data stays
 #
@@ -19,7 +21,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: start test lint migrate bench weights clean
+.PHONY: start test lint migrate bench crash load weights clean
 
 start: weights
 	@exec $(BIN)/python companion_app.py $(if $(PORT),--port "$(PORT)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
@@ -31,12 +33,20 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@test -x $(BIN)/biome || echo "There is no biome for this system: the page's scripts and styles were not checked."
+	@test ! -x $(BIN)/biome || $(BIN)/biome lint --error-on-warnings --config-path=.ci companion/ui/assets
 
 migrate: $(VENV)/.installed
 	$(BIN)/python -m companion migrate $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 bench: weights
 	$(BIN)/python -m tests.bench $(ARGS)
+
+crash: weights
+	$(BIN)/python -m tests.crash $(ARGS)
+
+load: weights
+	$(BIN)/python -m tests.load $(ARGS)
 
 # Quick when nothing is missing.
 weights: $(VENV)/.installed

@@ -10,34 +10,63 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal
 
 import filelock
 
+from companion.background.deepening import Deepening, DeepStatus, Opener, Quiet
+from companion.background.gpu import LoadReader
+from companion.background.light_change import LightChange, Loader
+from companion.background.residency import Residency
+from companion.background.upkeep import Upkeep
 from companion.background.worker import Worker
 from companion.chat.chat import Chat
 from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
-from companion.config import SAMPLE_FOLDER, Settings, quiet_libraries
-from companion.domain import ChatEngine, Embedder
-from companion.errors import EmbedderError, FolderLocked, StorageError
+from companion.conditions import DISK_FULL, STUCK, Condition, Facts, Models, conditions
+from companion.config import Settings, quiet_libraries
+from companion.costs import EmbedderCost, LayerName
+from companion.direct import DirectQuestions
+from companion.domain import LOCAL_OWNER, ChatEngine, DeepQuery, Embedder
+from companion.embedding import Embedding, load_embedder, load_for_questions, ollama_of
+from companion.errors import (
+    Conflict,
+    EmbedderError,
+    EngineError,
+    InvalidInput,
+)
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
-from companion.inference.embedders import LateEmbedder, OnnxEmbedder
-from companion.inference.ollama import Ollama
-from companion.inference.weights import builtin_gguf, embedder_folder
-from companion.library.chunking import CHUNKER_VERSION
+from companion.inference.embedders import LateEmbedder
+from companion.inference.outlook import Outlook
+from companion.inference.pulls import Pulls
+from companion.inference.weights import builtin_gguf
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
+from companion.memory import give_back_memory
+from companion.people.arrivals import Arrivals
+from companion.people.departure import delete_all_of
+from companion.people.people import People
+from companion.people.quotas import Quotas
+from companion.people.visitors import Visitors
+from companion.quality.inventor import Inventor
+from companion.quality.study import Study
+from companion.storage.folder import lock_folder
+from companion.storage.space import Space, megabytes
 from companion.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-HOUSEKEEPING_S = 2.0
-UNUSABLE = "The library cannot be kept in order; it is tried again, and the log says why."
+RESERVE_BYTES = 8_000_000
+"""For conversations on a full disk: some hundred questions and answers."""
+LOOK_S = 0.2
+"""How long whoever looks at the app waits for engines to tell of themselves."""
+EMBEDDER = "The embedder is being loaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,56 +87,210 @@ class Companion:
         catalog: Catalog,
         library: Library,
         sessions: Sessions,
-        light: Embedder,
+        people: People,
+        quotas: Quotas,
+        space: Space,
         lock: filelock.BaseFileLock,
+        load_light: Loader | None,
+        open_deep: Opener | None,
+        load_direct: Loader | None,
+        reader: LoadReader | None,
     ) -> None:
+        self.started_id = uuid.uuid4().hex
+        """Another one after each start: an open page that sees it change loads itself anew."""
+        self.open_pages = 0
+        """How many pages hold a connection at this moment; counted by the door they come through."""
         self.settings = settings
         self.store = store
         self.catalog = catalog
         self.library = library
         self.sessions = sessions
+        self.people = people
+        self.quotas = quotas
+        self.visitors = Visitors(store, timedelta(hours=settings.demo_hours))
+        self.arrivals = Arrivals()
+        self._when_gone: list[Callable[[str], None]] = [self.quotas.forget, self.arrivals.forget]
         self.chat = Chat(store, catalog, library, self.sessions.preferences, settings)
-        self.runs = Runs(self.chat, store, on_activity=self.touch)
+        self.runs = Runs(
+            self.chat,
+            store,
+            on_activity=self.touch,
+            admit=quotas.require_question,
+            at_once=settings.answers_at_once,
+        )
         self.sessions.before_delete(self.runs.end)
-        self.worker = Worker(self._tick)
-        self.last_activity = time.monotonic()
-        self._light = light
-        self._lock = lock
-        self._trouble: str | None = None
-        self._warm = False
+        self.outlook = Outlook(catalog, self.runs.loop)
+        self.pulls = Pulls(catalog, self.runs.loop, offline=settings.offline)
+        self.worker = Worker(lambda: self._tick())
+        self.embedding = Embedding(
+            settings, catalog, store.embeddings, library.layers.pace, lambda: self.deepening.load
+        )
+        self.residency = Residency(
+            catalog,
+            busy=lambda: self.runs.active() > 0,
+            window_for=lambda model: self.chat.window_for(model, self.sessions.preferences()),
+            free_bytes=lambda: self.deepening.memory_free,
+            preload_chosen=self._preload_chosen,
+        )
+        self.deepening = Deepening(
+            store,
+            library.layers,
+            self.residency,
+            open_deep or self.embedding.open_deep,
+            wanted=lambda: self.sessions.preferences().embed_deep,
+            quiet=self._quiet,
+            turns=self.runs.active,
+            reclaimable=self._reclaimable,
+            on_loop=self._on_loop,
+            in_thread=asyncio.to_thread,
+            wake=self.worker.wake,
+            borrowed=lambda: self.study.works_elsewhere,
+            reader=reader,
+        )
+        inventor = Inventor(
+            catalog,
+            chosen=lambda: self.sessions.in_use(LOCAL_OWNER).model_name,
+            window_for=lambda model: self.chat.window_for(model, self.sessions.preferences()),
+        )
+        self.study = Study(
+            store,
+            library,
+            inventor.invent,
+            wanted=lambda: self.sessions.preferences().quality_questions,
+            embed_deep=lambda: self.sessions.preferences().embed_deep,
+            spare=lambda: self.deepening.spare,
+            turns=self.runs.active,
+            crowded=lambda: self.deepening.status().is_indexing,
+            on_loop=self._on_loop,
+            wake=self.worker.wake,
+        )
         self._closing = threading.Event()
+        self.light_change = LightChange(
+            store,
+            library,
+            load_light,
+            wanted=lambda: self.sessions.preferences().embed_light,
+            usual=settings.embed_light,
+            in_background=lambda work: self._begin("next embedder", work),
+            proceed=lambda: not self.runs.active() and not self._closing.is_set(),
+            wake=self.worker.wake,
+        )
+        self.sessions.after_save(lambda values: self.try_again() if "embed_light" in values else None)
+        self.direct = DirectQuestions(
+            load_direct or (lambda name: load_for_questions(name, settings)),
+            wanted=self._asked_directly,
+            in_background=lambda work: self._begin("deep questions", work),
+        )
+        library.deep_reader = lambda: self.direct.embedder
+        self.sessions.after_save(lambda values: self._follow_direct() if "deep_query" in values else None)
+        self.upkeep = Upkeep(
+            store,
+            library,
+            purge=self._purge,
+            loading=lambda: self._loading,
+            closing=self._closing,
+            change=self.light_change.tick,
+            deepen=self.deepening.tick,
+            study=self.study.tick,
+        )
+        self._space = space
+        self._lock = lock
+        self._warming_since = time.monotonic()
+        self._embedder_thread: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Warm up in the background: embedder, sample library, unfinished documents, index."""
         self._embedder_thread = self._begin("embedder", self._warm_embedder)
+        self.outlook.look()
         self.worker.start()
+
+    def try_again(self) -> None:
+        """Load the embedder once more, if it could not be; the library follows by itself."""
+        self.light_change.choose_again()
+        late = self._late
+        if late is not None and late.failure and not self._loading:
+            self._warming_since = time.monotonic()
+            self._embedder_thread = self._begin("embedder", self._warm_embedder)
 
     def touch(self) -> None:
         """A sign of the user: a keystroke, a message, an upload."""
-        self.last_activity = time.monotonic()
+        self.deepening.touch()
+        self.study.touch()
+
+    def when_gone(self, act: Callable[[str], None]) -> None:
+        """Have `act(owner)` called when a visitor is forgotten."""
+        self._when_gone.append(act)
+
+    def deep_status(self, owner: str) -> DeepStatus:
+        """What deep work does; how much there is of it, of everybody together, is for admins."""
+        status = self.deepening.status()
+        return status if self.people.is_admin(owner) else replace(status, done=0, total=0)
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
+        if self.store.full:
+            return Health("degraded", (DISK_FULL,))
         if self.worker.failing:
-            return Health("degraded", (UNUSABLE,))
-        if not self._warm:
+            return Health("degraded", (STUCK,))
+        if self.upkeep.stage:
             return Health("warming", ("The library is being opened; words are searched already.",))
         if self._trouble:
             return Health("degraded", (self._trouble,))
         return Health("ready")
+
+    def conditions(self, owner: str, session_id: str | None = None) -> tuple[Condition, ...]:
+        """The states that hold now, most important first; of a conversation's model if one is named.
+
+        Waits for engines no longer than a moment, and goes by what they told last. Raises
+        `NotFound` for a conversation that is not theirs.
+        """
+        self.outlook.look(LOOK_S)
+        own = self.library.totals(owner)
+        free = self._space.free()
+        return conditions(
+            Facts(
+                models=self._models(owner, session_id),
+                warming=EMBEDDER if self._loading else self.upkeep.stage,
+                warming_s=time.monotonic() - self._warming_since,
+                trouble=self._trouble,
+                change=self.light_change.progress,
+                library_stuck=self.worker.failing,
+                disk_full=self.store.full,
+                free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
+                conversations=bool(self.sessions.list(owner, limit=1)),
+                own_documents=own.documents,
+                failed_documents=own.failed,
+                open_pages=self.open_pages,
+                gpu=self.embedding.card is not False,
+            )
+        )
+
+    async def embedder_cost(self, name: str, layer: LayerName) -> EmbedderCost:
+        """What choosing an embedder for a layer would cost here; why it cannot be is in `refusal`."""
+        name = name.strip()
+        try:
+            await self.sessions.check({f"embed_{layer}": name})
+            return await self.embedding.cost(name, layer)
+        except (InvalidInput, EmbedderError, EngineError) as error:
+            return EmbedderCost(name, layer, error.message)
 
     def close(self) -> None:
         """End everything within 10 s, in the order that loses nothing. May be called twice."""
         if self._closing.is_set():
             return
         self._closing.set()
-        if isinstance(self._light, LateEmbedder):
+        if self._late is not None:
             # Else whoever waits for it waits through an export.
-            self._light.close()
+            self._late.close()
+        self.deepening.close()
+        self.study.close()
         self.library.stop_working()
+        # Before the runs: it works on their loop.
+        self.pulls.close()
         self.runs.close()
         self.worker.stop()
+        self.deepening.let_go()
         self.library.close()
         for thread in self._threads:
             thread.join(1)
@@ -116,16 +299,54 @@ class Companion:
         self.store.close()
         self._lock.release()
 
-    def load_light(self) -> Embedder:
-        """The light embedder that was chosen; else, with a reason, the one of the start."""
-        chosen, usual = self.sessions.preferences().embed_light, self.settings.embed_light
+    def _purge(self) -> None:
+        """What is to go: visitors who stayed away with all they made, and deleted conversations."""
+        for owner in self.visitors.gone():
+            delete_all_of(self.store, owner)
+            for act in self._when_gone:
+                act(owner)
+            self.visitors.forget(owner)
+        self.sessions.purge_due()
+
+    def _quiet(self) -> Quiet:
+        """As the last active conversation says."""
+        in_use = self.sessions.in_use(LOCAL_OWNER)
+        return Quiet(in_use.idle_threshold_s, self.sessions.preferences().gpu_idle_percent)
+
+    def _tick(self) -> float:
+        # Not before the light embedder is there: that one is needed by everybody.
+        if self.upkeep.stage is None:
+            self.direct.follow()
+        return self.upkeep.tick()
+
+    def _follow_direct(self) -> None:
+        if not self._closing.is_set():
+            self.direct.follow(again=True)
+
+    def _asked_directly(self) -> str | None:
+        """The deep embedder that reads questions: the one whose layer answers."""
+        if self.sessions.preferences().deep_query is not DeepQuery.DIRECT:
+            return None
+        layers = self.library.deep_layers(LOCAL_OWNER)
+        return next((layer.embedder for layer in layers if layer.in_force), None)
+
+    def _reclaimable(self) -> int:
+        """Bytes that the chat models in memory take, as last known."""
+        loaded = [model for model in self.catalog.known() if model.loaded]
+        return sum((model.vram if self.embedding.card else model.memory) or 0 for model in loaded)
+
+    async def _preload_chosen(self) -> None:
+        """The model of the last active conversation."""
+        model, _notice = await self.catalog.resolve(self.sessions.in_use(LOCAL_OWNER).model_name)
+        await self.chat.preload(model.name)
+
+    def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         try:
-            return load_embedder(chosen, self.settings)
-        except EmbedderError as error:
-            if chosen == usual:
-                raise
-            self._trouble = f"{error.message} Meanwhile {usual} is the light embedder."
-            return load_embedder(usual, self.settings)
+            return asyncio.run_coroutine_threadsafe(work, self.runs.loop())
+        except Conflict:
+            # The app is closing.
+            work.close()
+            raise
 
     def _begin(self, name: str, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -134,58 +355,83 @@ class Companion:
         return thread
 
     def _warm_embedder(self) -> None:
-        if isinstance(self._light, LateEmbedder):
-            self._light.warm()
-            self._trouble = self._light.failure or self._trouble
+        if self._late is not None:
+            self._late.warm()
 
-    def _warm_library(self) -> None:
-        self.library.warm()
-        self.library.install_samples(SAMPLE_FOLDER)
-        self.library.resume()
-        while self._embedder_thread.is_alive() and not self._closing.is_set():
-            self._embedder_thread.join(0.2)
-        # Without an embedder words are searched all the same; health says why.
-        with suppress(EmbedderError):
-            self.library.open_index()
-            self.library.complete_vectors()
-        self._warm = True
+    def _models(self, owner: str, session_id: str | None) -> Models | None:
+        asked = self.sessions.config(owner, session_id) if session_id else self.sessions.preferences(owner)
+        if self.outlook.situation is None:
+            return None
+        answers = self.catalog.last_known(asked.model_name)
+        return Models(self.outlook.situation, asked.model_name, answers.name if answers else None)
 
-    def _tick(self) -> float:
-        if not self._warm:
-            self._warm_library()
-        self.library.purge_due()
-        with suppress(EmbedderError):
-            self.library.mend_index()
-            self.library.complete_vectors()
-        return HOUSEKEEPING_S
+    @property
+    def _late(self) -> LateEmbedder | None:
+        """The embedder of the start, as long as it answers."""
+        embedder = self.library.layers.serving.embedder
+        return embedder if isinstance(embedder, LateEmbedder) else None
+
+    @property
+    def _trouble(self) -> str | None:
+        """Why meanings are not searched, or not by the embedder that was chosen, or not as was chosen."""
+        if self._loading:
+            return None
+        late = self._late.failure if self._late else None
+        return late or self.light_change.trouble or self.direct.trouble
+
+    @property
+    def _loading(self) -> bool:
+        """The embedder is being loaded."""
+        return self._embedder_thread is not None and self._embedder_thread.is_alive()
 
 
 def build(
-    settings: Settings, *, engines: Sequence[ChatEngine] | None = None, light: Embedder | None = None
+    settings: Settings,
+    *,
+    engines: Sequence[ChatEngine] | None = None,
+    light: Embedder | None = None,
+    load_light: Loader | None = None,
+    deep: Opener | None = None,
+    load_direct: Loader | None = None,
+    reader: LoadReader | None = None,
 ) -> Companion:
-    """Everything in the order of need; tests bring their own engines and embedder.
+    """Everything in the order of need; tests bring their own engines and embedders.
+
+    `light` is the light embedder for good; else `load_light` loads it by its name, and another one
+    when that is chosen. `load_direct` loads a deep embedder for questions.
 
     Raises `FolderLocked` when another copy uses the data folder, `StorageError` when the folder
     or its database cannot be used.
     """
     quiet_libraries()
-    lock = _lock_folder(settings)
+    give_back_memory()
+    lock = lock_folder(settings.data_dir)
     store: Store | None = None
     try:
-        store = Store.open(settings.database_path)
-        light = light or LateEmbedder(lambda: companion.load_light())
+        store = Store.open(settings.database_path, RESERVE_BYTES)
+        if light is None:
+            load_light = load_light or (lambda name: load_embedder(name, settings))
+            light = LateEmbedder(lambda: companion.light_change.first())
+        # One person's words must not move another's ranking.
+        store.documents.words_are_private = settings.mode != "local"
+        people, quotas = People(store, settings.mode), Quotas(store, settings)
+        space = Space(settings.data_dir, settings.min_free_mb * 1_000_000)
         library = Library(
             store,
             light,
             VectorIndex(settings.index_dir),
             originals=settings.originals_dir,
             max_bytes=settings.max_upload_mb * 1_000_000,
+            space=space,
+            admit=quotas.require_upload,
         )
-        catalog = Catalog(
-            _engines(settings) if engines is None else engines, show_cloud=settings.show_cloud_models
-        )
-        sessions = Sessions(store, catalog, settings)
-        companion = Companion(settings, store, catalog, library, sessions, light, lock)
+        catalog = Catalog(_engines(settings) if engines is None else engines)
+        sessions = Sessions(store, catalog, settings, people.require_admin)
+        catalog.show_cloud = sessions.preferences().show_cloud_models
+        companion = Companion(
+            settings, store, catalog, library, sessions, people, quotas,
+            space, lock, load_light, deep, load_direct, reader,
+        )  # fmt: skip
         return companion
     except BaseException:
         if store is not None:
@@ -194,38 +440,5 @@ def build(
         raise
 
 
-def _lock_folder(settings: Settings) -> filelock.BaseFileLock:
-    try:
-        # Other people of this machine have no business in it.
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = filelock.FileLock(settings.data_dir / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise FolderLocked(
-            f"Another copy of LLM Companion uses {settings.data_dir}; close it or choose another --data-dir."
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"The data folder {settings.data_dir} cannot be used: {error.strerror or error}."
-        ) from error
-    return lock
-
-
 def _engines(settings: Settings) -> list[ChatEngine]:
-    ollama = Ollama(
-        settings.ollama_url,
-        silence_timeout_s=settings.silence_timeout_s,
-        load_timeout_s=settings.load_timeout_s,
-    )
-    return [ollama, Builtin(lambda: builtin_gguf(settings))]
-
-
-def load_embedder(name: str, settings: Settings) -> Embedder:
-    """An embedder that runs in this process. Raises `EmbedderError`; may take a minute at first."""
-    return OnnxEmbedder.load(
-        embedder_folder(name, settings),
-        name=name,
-        cache_dir=settings.weights_folder / "onnx",
-        threads=settings.embed_threads,
-        chunker_version=CHUNKER_VERSION,
-    )
+    return [ollama_of(settings), Builtin(lambda: builtin_gguf(settings))]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import IO
 
@@ -23,7 +24,15 @@ LIFELINE = "COMPANION_LIFELINE_FD"
 class Child:
     """A running child. Talks over `stdin` and `stdout` in bytes; `kill` is the normal end."""
 
-    def __init__(self, module: str, arguments: Sequence[str] = (), *, nice: int = 0) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str] = (),
+        *,
+        nice: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: more variables, unless the person has set them."""
         read_end, self._lifeline = os.pipe()
         os.set_inheritable(read_end, True)
         try:
@@ -32,7 +41,12 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=REPOSITORY,
-                env={**child_environment(), LIFELINE: str(read_end), "COMPANION_NICE": str(nice)},
+                env={
+                    **(environment or {}),
+                    **child_environment(),
+                    LIFELINE: str(read_end),
+                    "COMPANION_NICE": str(nice),
+                },
                 pass_fds=(read_end,),
             )
         finally:
@@ -63,10 +77,17 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def kill(self) -> None:
-        """End it now and collect it; harmless when it has ended already."""
+    def end(self) -> None:
+        """End it now and collect it, from any thread; the pipes stay open for whoever reads them."""
         self._process.kill()
         self._process.wait()
+
+    def kill(self) -> None:
+        """End it now, collect it and close its pipes; harmless when it has ended already.
+
+        Not while another thread reads: who waits for a pipe that is closed may wait for ever.
+        """
+        self.end()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 # A broken pipe only says that the child was first to go.
@@ -82,6 +103,8 @@ def follow_parent() -> None:
 
     The parent holds the other end of a pipe and never writes; end-of-file means it is gone.
     """
+    # Ctrl-C at a terminal reaches children, too: they have nothing to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.nice(int(os.environ.get("COMPANION_NICE", "0")))
     lifeline = int(os.environ[LIFELINE])
 

@@ -1,4 +1,5 @@
-"""The commands: `serve`, `migrate`, `ingest FILE…`, `search QUERY`, and the options they share.
+"""The commands: `serve`, `migrate`, `ingest FILE…`, `search QUERY`, `backup FILE`, `restore FILE`,
+`doctor`, `evaluate DIR`, `user …`, and the options they share.
 
 Knows arguments, exit codes and where the log goes. It does not know how anything is done.
 """
@@ -6,6 +7,7 @@ Knows arguments, exit codes and where the log goes. It does not know how anythin
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -13,8 +15,10 @@ import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,19 +29,38 @@ from pydantic.fields import FieldInfo
 
 from companion import __version__
 from companion.app import Companion, build
-from companion.config import Settings, place_uploads
-from companion.domain import LOCAL_OWNER, DocumentState
-from companion.errors import CompanionError, FolderLocked, InvalidInput
-from companion.web import EndSignal, address_file, refuse_exposure, serve
+from companion.background.gpu import LoadReader
+from companion.backup.restore import restore
+from companion.backup.take import take
+from companion.config import Settings, of_a_space, place_uploads
+from companion.doctor.examine import examine, examine_idle
+from companion.doctor.findings import Finding, healthy, unanswered
+from companion.domain import LOCAL_OWNER, DocumentState, Embedder
+from companion.embedding import load_embedder, load_for_questions, open_deep
+from companion.errors import CompanionError, FolderLocked, InvalidInput, StorageError
+from companion.inference.deep import DeepEmbedder
+from companion.people import command as users
+from companion.quality import command as quality
+from companion.quality.command import OpenDeep, OpenLight
+from companion.storage.folder import lock_folder
+from companion.storage.space import megabytes
+from companion.web import EndSignal, address_file, key_file, refuse_exposure, serve
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 5
 PATIENCE = httpx.Timeout(10.0, read=None)
 """A large file is read for minutes before the app answers."""
+DOCTOR_S = 60.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m companion …`; returns the exit code."""
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    light: OpenLight | None = None,
+    deep: OpenDeep | None = None,
+    reader: OpenLight | None = None,
+) -> int:
+    """`python -m companion …`; returns the exit code. Tests bring their own embedders to evaluate."""
     parser = argparse.ArgumentParser(prog="python -m companion", description="Ask your own documents.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = _options()
@@ -47,6 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
     search = commands.add_parser("search", parents=[shared], help="find passages")
     search.add_argument("query", metavar="QUERY")
+    quality.add_arguments(
+        commands.add_parser("evaluate", parents=[shared], help="measure search on a judged set")
+    )
+    backup = commands.add_parser(
+        "backup", parents=[shared], help="write everything that matters into one file"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE")
+    restore = commands.add_parser("restore", parents=[shared], help="make a backup the data folder")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("--replace", action="store_true", help="set aside what is in the data folder")
+    doctor = commands.add_parser("doctor", parents=[shared], help="say what is fine, what is not, what to do")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    users.add_arguments(
+        commands.add_parser("user", parents=[shared], help="add, list and remove users, and their tokens")
+    )
     arguments = vars(parser.parse_args(argv))
     command: str = arguments.pop("command")
     work = {
@@ -54,8 +92,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         "migrate": _migrate,
         "ingest": lambda settings: _ingest(settings, arguments["files"]),
         "search": lambda settings: _search(settings, arguments["query"]),
+        "evaluate": lambda settings: quality.run(
+            settings, arguments, light or _light, deep or _deep, reader or _reader
+        ),
+        "backup": lambda settings: _backup(settings, arguments["file"]),
+        "restore": lambda settings: _restore(settings, arguments["file"], arguments["replace"]),
+        "doctor": lambda settings: _doctor(settings, arguments["json"]),
+        "user": lambda settings: users.run(settings, arguments),
     }[command]
     return _run(arguments, work)
+
+
+def _light(settings: Settings) -> Embedder:
+    return load_embedder(settings.embed_light, settings)
+
+
+def _reader(settings: Settings) -> Embedder:
+    return load_for_questions(settings.embed_deep, settings)
+
+
+def _deep(settings: Settings) -> DeepEmbedder:
+    return open_deep(settings.embed_deep, settings, LoadReader().read())
 
 
 def serve_app(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +151,7 @@ def settings_from(arguments: dict[str, Any]) -> Settings:
     """Settings from given options over the environment over defaults. Raises `InvalidInput`."""
     given = {name: value for name, value in arguments.items() if name in Settings.model_fields}
     try:
-        settings = Settings(**given)
+        settings = Settings(**{**of_a_space(), **given})
     except ValidationError as error:
         raise InvalidInput(_sentence(error)) from None
     # Children run in another folder, so no path may depend on where we stand.
@@ -173,6 +230,8 @@ def set_up_log(settings: Settings) -> None:
     # Libraries log texts and addresses below this.
     root.setLevel(logging.WARNING)
     logging.getLogger("companion").setLevel(settings.log_level)
+    # On a full disk every line of the log would print a traceback.
+    logging.raiseExceptions = False
 
 
 # --- commands -----------------------------------------------------------------------------
@@ -181,12 +240,28 @@ def set_up_log(settings: Settings) -> None:
 def _serve(settings: Settings) -> int:
     refuse_exposure(settings)
     end = EndSignal()
-    companion = _open(settings)
+    try:
+        companion = _open(settings)
+    except FolderLocked as locked:
+        raise _with_address(settings, locked) from locked
     try:
         serve(companion, settings, end, lambda url: print(f"LLM Companion is at {url}", flush=True))
     finally:
         companion.close()
     return 0
+
+
+def _with_address(settings: Settings, locked: FolderLocked) -> FolderLocked:
+    """The same error with the way to the page that is open already; a command has none."""
+    try:
+        address = address_file(settings).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        address = ""
+    if not address:
+        return locked
+    return FolderLocked(
+        f"LLM Companion already runs on {settings.data_dir}: open {address}, or choose another --data-dir."
+    )
 
 
 def _migrate(settings: Settings) -> int:
@@ -201,7 +276,8 @@ def _open(settings: Settings) -> Companion:
     set_up_log(settings)
     companion = build(settings)
     # The folder is ours, so an address left by a killed app leads nowhere, or to somebody else.
-    address_file(settings).unlink(missing_ok=True)
+    for path in (address_file(settings), key_file(settings)):
+        path.unlink(missing_ok=True)
     return companion
 
 
@@ -221,6 +297,64 @@ def _search(settings: Settings, query: str) -> int:
         for name, score, text in library.search(query):
             print(f"{score:.3f}  {name}\n    {' '.join(text.split())[:300]}")
     return 0
+
+
+def _backup(settings: Settings, file: Path) -> int:
+    """Works whether the app runs or not."""
+    taken = take(settings, file)
+    if taken.lost:
+        print(
+            f"Without the originals, which are missing or damaged: {', '.join(taken.lost)}", file=sys.stderr
+        )
+    content = f"{taken.documents} documents and {taken.conversations} conversations"
+    print(f"{file} holds {content} ({megabytes(taken.size)}).")
+    return 0
+
+
+def _restore(settings: Settings, file: Path, replace: bool) -> int:
+    restored = restore(file, settings, replace=replace)
+    content = f"{restored.documents} documents and {restored.conversations} conversations"
+    print(f"{settings.data_dir} holds {content} of {restored.created_at[:16].replace('T', ' ')} UTC.")
+    if restored.set_aside:
+        print(f"What was there before is in {restored.set_aside}; remove it when you need it no more.")
+    return 0
+
+
+def _doctor(settings: Settings, as_json: bool) -> int:
+    """One line for each finding; 1 if something does not work."""
+    found = _examined(settings)
+    if as_json:
+        print(json.dumps({"healthy": healthy(found), "findings": [asdict(each) for each in found]}, indent=1))
+    else:
+        for each in found:
+            print(f"{each.state:8}{' '.join(filter(None, (each.sentence, each.advice)))}")
+    return 0 if healthy(found) else 1
+
+
+def _examined(settings: Settings) -> tuple[Finding, ...]:
+    """The index is looked at by whoever has the folder."""
+    if not settings.data_dir.is_dir():
+        return examine_idle(settings)
+    try:
+        lock = lock_folder(settings.data_dir)
+    except FolderLocked as locked:
+        return examine(settings, index=partial(_index_of_running, settings, locked), in_use=True)
+    except StorageError:
+        # A folder that cannot be written cannot be locked; the finding about it says so.
+        return examine_idle(settings)
+    try:
+        return examine_idle(settings)
+    finally:
+        lock.release()
+
+
+def _index_of_running(settings: Settings, locked: FolderLocked) -> Finding:
+    try:
+        with _client(settings, locked) as client:
+            answer = client.get("/api/health/doctor", timeout=DOCTOR_S).raise_for_status().json()
+            return next(Finding(**each) for each in answer["findings"] if each["code"] == "index")
+    except (FolderLocked, StopIteration) as error:
+        return unanswered(getattr(error, "message", "The running app says nothing of its index."))
 
 
 class _Here:
@@ -290,12 +424,21 @@ def _library(settings: Settings) -> Iterator[_Here | _There]:
         companion.close()
 
 
+def _key_of(settings: Settings) -> dict[str, str]:
+    """Where one has to sign in, the app left a key for us."""
+    with suppress(FileNotFoundError):
+        return {"Authorization": f"Bearer {key_file(settings).read_text(encoding='utf-8')}"}
+    return {}
+
+
 @contextmanager
 def _client(settings: Settings, locked: FolderLocked) -> Iterator[httpx.Client]:
     try:
         address = address_file(settings).read_text(encoding="utf-8")
         # Proxies of the environment are not asked: the app is on this machine.
-        with httpx.Client(base_url=address, timeout=PATIENCE, trust_env=False) as client:
+        with httpx.Client(
+            base_url=address, headers=_key_of(settings), timeout=PATIENCE, trust_env=False
+        ) as client:
             yield client
     except FileNotFoundError:
         raise locked from None

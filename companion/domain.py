@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 LOCAL_OWNER = "local"
 SAMPLE_OWNER = "sample"
+EVERYBODY = "everybody"
+"""Owns what is the same for all: the light layer, since one question may search several owners'."""
 """Owner of the bundled sample library; readable by everyone, writable by nobody."""
+
+
+LISTED = "list"
+"""Stands where a source names its rankings: no search found it, the library's list names it."""
 
 
 class ThinkingMode(StrEnum):
@@ -32,6 +38,15 @@ class ThinkingMode(StrEnum):
     """Answer from the documents."""
     HYBRID = "hybrid"
     """Search the documents, then reason over what was found."""
+
+
+class DeepQuery(StrEnum):
+    """What is looked up in the deep layer."""
+
+    FEEDBACK = "feedback"
+    """The passages that were found: the deep embedder never sees a question."""
+    DIRECT = "direct"
+    """The question too, where the deep embedder is quick enough on this machine."""
 
 
 class Role(StrEnum):
@@ -58,6 +73,41 @@ class DocumentState(StrEnum):
     SEARCHABLE = "searchable"
     DEEP = "deep"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may sign in."""
+
+    name: str
+    owner: str
+    """To whom what they make belongs; stays when a name is given again."""
+    admin: bool
+    """May change what concerns the whole machine."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A browser that somebody signed in with."""
+
+    user: User
+    created_at: datetime
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """In whose name a request acts, as the door found out; never as the request says."""
+
+    owner: str
+    admin: bool
+    name: str | None = None
+    """None: nobody signed in, on one's own machine or as a visitor of a demo."""
+
+
+LOCAL_PERSON = Person(LOCAL_OWNER, admin=True)
+"""Who sits in front of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +166,25 @@ class Document:
     created_at: datetime
     updated_at: datetime
     error: str | None = None
-    """One sentence for the person; only when `state` is failed."""
+    """For the person: what is wrong and what to do; only when `state` is failed."""
+    error_code: str | None = None
+    """The same for programs: the `code` of the error, such as `encrypted_document`."""
     notes: tuple[str, ...] = ()
     passages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Documents counted together; deleted ones are not among them."""
+
+    documents: int
+    searchable: int
+    """Those of them that have passages."""
+    passages: int
+    size: int
+    """Bytes of the original files."""
+    failed: int = 0
+    """Those of them that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +289,16 @@ class Usage:
     thinking_ms: float | None = None
     first_token_ms: float | None = None
     """From the question to the first token of the answer."""
+    ended: str | None = None
+    """Why the model ended its answer: `stop`, or `length` at its longest; None if it did not say."""
+    cached_tokens: int | None = None
+    """Of the prompt, what the engine had read before; None if it does not tell."""
+    window: int | None = None
+    """Tokens that the model could hold at once."""
+    passages_left_out: int = 0
+    """Found, and not shown to the model for want of room."""
+    turns_left_out: int = 0
+    """Of the conversation, not told to the model; of a very long one only the nearest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +323,12 @@ class SessionConfig:
     embed_light: str
     embed_deep: str
     idle_threshold_s: int
+    scope: tuple[str, ...] | None = None
+    """The documents that are searched, some perhaps deleted since; None: all of one's own."""
+    temperature: float = 0.2
+    """Of sampling, 0 to 2; 0 takes the likeliest word."""
+    system_prompt: str = ""
+    """What the person tells the model before each question, beside our own rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +344,15 @@ class Preferences:
     idle_threshold_s: int
     gpu_idle_percent: int
     cot_iterations: int
+    least_similarity: int
+    """Percent of a cosine; at 0 whatever is found counts."""
+    deep_query: DeepQuery
+    show_cloud_models: bool = False
+    """What is asked of a cloud model leaves the machine, documents included."""
+    temperature: float = 0.2
+    system_prompt: str = ""
+    quality_questions: int = 0
+    """Made from one's own documents to measure the search; 0: none, and nothing is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +371,8 @@ class Message:
     sources: tuple[Source, ...] = ()
     notices: tuple[str, ...] = ()
     usage: Usage = Usage()
+    searched_for: str | None = None
+    """Of an answer: in which words, where the question could not be searched for as it was."""
 
 
 # --- events of a turn -------------------------------------------------------------------
@@ -292,6 +385,8 @@ class Retrieved:
     sources: tuple[Source, ...]
     layers: tuple[str, ...]
     took_ms: float
+    searched_for: str | None = None
+    """In which words, where the question could not be searched for as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +420,237 @@ class Finished:
 TurnEvent = Retrieved | Thought | Token | Notice | Finished
 
 
+# --- layers -----------------------------------------------------------------------------
+
+LayerKind = Literal["light", "deep"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """The vectors of one embedder over one owner's documents."""
+
+    kind: LayerKind
+    embedder_id: str
+    embedder: str
+    """Its name."""
+    owner: str
+    passages: int
+    """Of all documents, deleted ones left out."""
+    embedded: int
+    """Those of them that have vectors."""
+    in_force: bool
+    """Searches use it."""
+    left_at: datetime | None = None
+    """When it was used last, if another is in force; after a grace period it is dropped."""
+
+    @property
+    def coverage(self) -> float:
+        return self.embedded / self.passages if self.passages else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderChange:
+    """Another light embedder on its way."""
+
+    embedder: str
+    answering: str
+    """The one that answers until then."""
+    done: int
+    """Passages that have vectors of the new one."""
+    total: int
+    """0: it is still being loaded."""
+
+
+class RunOutcome(StrEnum):
+    """How a run of the deep work ended."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    """Something else came first; the rest is done later."""
+    FAILED = "failed"
+    BROKEN = "broken"
+    """The app ended in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRun:
+    """One stretch of deep work."""
+
+    run_id: int
+    embedder: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: RunOutcome | None
+    """None: it goes on."""
+    passages: int
+    reason: str
+    """Why it ended: a value of `Why`, or a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A document that deep work leaves out."""
+
+    doc_id: str
+    name: str
+    error: str
+
+
+# --- how good the search is on one's own documents ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    """A question made from a passage, which the search should find again."""
+
+    question_id: int
+    question: str
+    chunk_id: str
+    doc_id: str
+    document_name: str
+    place: Place
+    made_by: str | None
+    """Name of the chat model; None: made without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How good a way to search is: means over all questions, 0 to 1."""
+
+    recall_5: float
+    mrr: float
+    ndcg_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How well the ways to search found the passages that questions were made from."""
+
+    owner: str
+    measured_at: datetime
+    situation: str
+    """A key of what it depends on; equal keys, equal figures."""
+    questions: int
+    by_model: int
+    """Those of them that a chat model made."""
+    documents: int
+    """They were made from."""
+    passages: int
+    """That were searched."""
+    light: str
+    deep: str | None
+    """Names of the embedders."""
+    deep_passages: int
+    """Those in the deep layer."""
+    figures: dict[str, Figures]
+    """By the name of a method."""
+    ranks: dict[int, dict[str, int | None]]
+    """Question id to method to the rank of its passage, 1-based; None: not found at all."""
+
+
+# --- the machine, and work while nobody needs it ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CardLoad:
+    """How busy a graphics card is. None is unknown, which is never idle."""
+
+    card_id: str
+    """As CUDA names it: `GPU-…`; the number of the card where the driver does not say."""
+    name: str
+    percent: int | None = None
+    """Everybody's work, 0 to 100."""
+    others_percent: int | None = None
+    """Without our own work; None also where the driver does not tell the two apart."""
+    memory_used: int | None = None
+    """Bytes, as the other two."""
+    memory_free: int | None = None
+    memory_total: int | None = None
+    notice: str | None = None
+    """One sentence for the person: why something is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLoad:
+    """How busy the machine is: its graphics card, or its processor where it has none."""
+
+    source: Literal["gpu", "cpu"]
+    percent: int | None = None
+    """As in `CardLoad`; of the watched card, or of all processor cores."""
+    others_percent: int | None = None
+    memory_free: int | None = None
+    """Bytes, of the watched card or of main memory."""
+    memory_total: int | None = None
+    on_battery: bool = False
+    """False also where nobody knows, and where there is no battery."""
+    watched: str | None = None
+    """`card_id` of the card that deep work would use: the largest one that says how busy it is."""
+    cards: tuple[CardLoad, ...] = ()
+    notice: str | None = None
+    """One sentence for the person: why something is unknown, or watched in place of a card."""
+
+
+class WorkState(StrEnum):
+    """What the work in idle time does now."""
+
+    WATCHING = "watching"
+    """Something is in the way."""
+    SETTLING = "settling"
+    """All is quiet, not yet for long enough."""
+    DEEPENING = "deepening"
+    RESTORING = "restoring"
+    """The deep embedder is gone; the chat model comes back."""
+    PAUSED = "paused"
+    """A person stopped it: until a person starts it again, or the app is started again."""
+    OFF = "off"
+
+
+class Why(StrEnum):
+    """Why the work in idle time is in its state."""
+
+    ACTIVE = "active"
+    """A person was here `ago_s` ago; at the earliest it starts in `left_s`."""
+    TURN = "turn"
+    """A question is being answered."""
+    BUSY = "busy"
+    """Others use `percent` of the card or the processor."""
+    UNKNOWN = "unknown"
+    """Nobody knows how busy it is; `text` says why."""
+    QUIET = "quiet"
+    """Nothing is in the way; at the earliest it starts in `left_s`."""
+    IDLE = "idle"
+    """It works, because nobody needs the machine."""
+    ASKED = "asked"
+    """It works, because a person started it."""
+    LOOKING = "looking"
+    """It rests for a moment, to see whether others use the card."""
+    DONE = "done"
+    """Nothing is left to do."""
+    STOPPED = "stopped"
+    """A person stopped it."""
+    BATTERY = "battery"
+    MEMORY = "memory"
+    """It needs `needed` bytes, and `free` bytes are free."""
+    FAILED = "failed"
+    """It failed, `text` says how; it is tried again in `left_s`."""
+    SLEPT = "slept"
+    """The machine slept, or this program did: nobody knows what happened meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A `Why` with its numbers; the doors make a sentence of it."""
+
+    why: Why
+    ago_s: float | None = None
+    left_s: float | None = None
+    percent: int | None = None
+    source: Literal["gpu", "cpu"] | None = None
+    needed: int | None = None
+    free: int | None = None
+    text: str | None = None
+
+
 # --- engines ----------------------------------------------------------------------------
 
 
@@ -344,6 +670,16 @@ class ModelInfo:
     """A cloud model: what is asked of it leaves the machine."""
     parameter_size: str | None = None
     quantization: str | None = None
+    memory: int | None = None
+    """Bytes it takes while loaded, on the card and beside it; None if not loaded or not told."""
+    vram: int | None = None
+    """Bytes of `memory` that lie on the card."""
+    expires_at: datetime | None = None
+    """When its engine will unload it; None: when asked to."""
+    loaded_window: int | None = None
+    """Tokens of the window it is loaded with; None if not loaded or not told."""
+    thinks_in_levels: bool = False
+    """It is told how much to think, and cannot be told not to."""
 
     @property
     def can_chat(self) -> bool:
@@ -352,6 +688,10 @@ class ModelInfo:
     @property
     def can_think(self) -> bool:
         return "thinking" in self.capabilities
+
+
+Thinking = Literal["low", "medium", "high"] | bool
+"""How much a model shall think by itself: a level, or on and off, as it understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +711,8 @@ class ChatRequest:
     num_ctx: int
     max_tokens: int
     temperature: float = 0.2
-    think: bool | None = None
-    """Native thinking on or off; None for models that cannot."""
+    think: Thinking | None = None
+    """Native thinking; None for models that cannot."""
     grammar: str | None = None
     """What may be said at all, in llama.cpp's GBNF. Only the built-in engine heeds it."""
 
@@ -391,11 +731,13 @@ EnginePiece = Thought | Token | EngineDone
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far a download of a model is."""
+    """How far a download of a model is, as its engine tells it: one layer after the other."""
 
     status: str
     completed: int | None = None
+    """Bytes of this layer."""
     total: int | None = None
+    layer: str | None = None
 
 
 class ChatEngine(Protocol):
@@ -422,8 +764,8 @@ class ChatEngine(Protocol):
     async def close(self) -> None: ...
 
 
-class Embedder(Protocol):
-    """Text to vectors. Sync; called in threads; safe to call from several at once."""
+class PassageEmbedder(Protocol):
+    """What fills a layer. Sync; called in threads."""
 
     @property
     def identity(self) -> EmbedderIdentity: ...
@@ -433,6 +775,10 @@ class Embedder(Protocol):
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension), float32, rows of length 1."""
+
+
+class Embedder(PassageEmbedder, Protocol):
+    """Text to vectors, questions too. Safe to call from several threads at once."""
 
     def embed_query(self, text: str) -> Vectors:
         """Shape (dimension,), float32, length 1."""

@@ -4,7 +4,9 @@ CompanionError
 ├── InvalidInput            a value that cannot be used, with the reason
 ├── NotFound                no such thing, or not yours: the two look the same
 ├── Conflict                the thing is in a state that does not allow this
-├── Refused                 not allowed in this mode
+├── Refused                 not allowed in this mode, or not to this person
+├── NotSignedIn             nobody may do this without signing in
+├── TooMany                 too often, or too much: later, or less
 ├── DocumentError           a file that cannot become part of the library
 │   ├── UnknownFormat
 │   ├── UnreadableDocument
@@ -20,17 +22,21 @@ CompanionError
 │   └── StreamBroken
 ├── EmbedderError           an embedder cannot be used
 │   ├── WeightsMissing
-│   └── EmbedderWarming
+│   ├── EmbedderWarming
+│   └── EmbedderCrashed     its process ended by itself; perhaps what it read was the reason
 ├── IndexUnusable           the vector index is torn; it will be rebuilt
 └── StorageError            the data folder or its database cannot be used
     ├── FolderLocked
     ├── DatabaseTooNew
+    ├── BackupUnusable      a file that is no backup, a damaged one, or one of a newer version
     └── DiskFull
 
 It does not know status codes, toasts or log lines: the doors map types to those.
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class CompanionError(Exception):
@@ -61,6 +67,19 @@ class Conflict(CompanionError):
 
 class Refused(CompanionError):
     code = "refused"
+
+
+class NotSignedIn(CompanionError):
+    code = "not_signed_in"
+
+
+class TooMany(CompanionError):
+    code = "too_many"
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        """`wait_s`: after so many seconds it may be tried again; 0: waiting does not help."""
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class DocumentError(CompanionError):
@@ -127,6 +146,10 @@ class EmbedderWarming(EmbedderError):
     code = "embedder_warming"
 
 
+class EmbedderCrashed(EmbedderError):
+    code = "embedder_crashed"
+
+
 class IndexUnusable(CompanionError):
     code = "index_unusable"
 
@@ -141,6 +164,14 @@ class FolderLocked(StorageError):
 
 class DatabaseTooNew(StorageError):
     code = "database_too_new"
+
+
+class BackupUnusable(StorageError):
+    code = "backup_unusable"
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk, or a quota that is used up."""
 
 
 class DiskFull(StorageError):

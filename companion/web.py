@@ -1,4 +1,4 @@
-"""One server with two doors: the page at `/`, the HTTP interface at `/api`, one guard before both.
+"""One server with two doors: the page at `/`, the HTTP interface at `/api`, guard and gate before both.
 
 Knows Gradio's launch, hosts, origins, headers and signals. It does not know what is on the
 page or what a route answers.
@@ -6,63 +6,44 @@ page or what a route answers.
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import logging
 import os
-import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from companion.api.app import NO_TELEMETRY, create_api
+from companion.api.app import NO_TELEMETRY
+from companion.api.doors import doors
 from companion.api.uploads import incoming_folder
 from companion.app import Companion
 from companion.config import Settings
+from companion.door.entrances import Entrance, HouseKey, OwnMachine, SignedIn, Visiting
+from companion.door.gate import Gate
+from companion.door.guard import FRAMES_OF_A_SPACE, Guard, allowed_hosts, bracketed, names_of
 from companion.errors import Conflict, Refused
+from companion.people.secrets import new_secret
 
 if TYPE_CHECKING:
     import gradio as gr
 
 log = logging.getLogger(__name__)
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-src 'none'; frame-ancestors 'none'"
-)
-GUARD_HEADERS = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
-_REPLACED_HEADERS = frozenset(name for name, _ in GUARD_HEADERS)
+_HEARTBEAT = "/gradio_api/heartbeat/"
 
-# Parts of Gradio that this page does not use: they call out, show what others do, or write files.
-_CLOSED_PREFIXES = (
-    "/monitoring",
-    "/gradio_api/proxy=",
-    "/gradio_api/runs",
-    "/gradio_api/run-history",
-    "/gradio_api/deep_link",
-    "/gradio_api/dev/",
-    "/gradio_api/profiling",
-    "/gradio_api/vibe-",
-    "/gradio_api/undo-vibe-edit",
+NOBODY = (
+    "Others could reach the app, and nobody could sign in; add a user first: "
+    "python -m companion user add NAME."
 )
-# `file=http://…` makes Gradio fetch it. One letter before the colon is a Windows drive.
-_REMOTE_FILE = re.compile(r"/gradio_api/file[=/]\s*([a-z][a-z0-9+.-]+:|//|\\\\)", re.IGNORECASE)
-
 CLOSE_SECONDS = 9
 """A supervisor kills ten seconds after it asked; by then we are gone by ourselves."""
 GRACE_SECONDS = 3
@@ -71,110 +52,98 @@ CACHE_SWEEP_S = (3600, 86400)
 """Gradio's copies of uploads: looked at hourly, kept for a day."""
 
 
-# --- the guard ----------------------------------------------------------------------------
+# --- open pages ---------------------------------------------------------------------------
 
 
-class Guard:
-    """ASGI wrapper that lets only this server's own pages in, and sends its headers on all answers.
+class OpenPages:
+    """ASGI wrapper that counts open pages: each of them holds one connection as long as it lives.
 
-    Must be the outermost layer: Gradio answers CORS preflights and server errors by itself.
+    Every answer carries the id of this start, so that a page of an earlier one notices.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, companion: Companion) -> None:
         self._app = app
-        self._hosts = hosts
+        self._companion = companion
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reason = self._refusal(scope)
-        if scope["type"] == "websocket":
-            await (_close(send) if reason else self._app(scope, receive, send))
-            return
-        if reason:
-            await _forbid(_guarded(send), reason)
-            return
-        await self._app(scope, receive, _guarded(send))
-
-    def _refusal(self, scope: Scope) -> str | None:
-        """Why this request may not pass, as a sentence; None if it may."""
-        hosts, origins = _header(scope, b"host"), _header(scope, b"origin")
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
-            return "This address is not one that this server answers to."
-        scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
-        if origins and origins != [f"{scheme}://{hosts[0]}"]:
-            return "Another site may not use this server."
-        path: str = scope["path"]
-        if path.startswith(_CLOSED_PREFIXES) or _REMOTE_FILE.match(path):
-            return "This part of the server is switched off."
-        return None
+        page = scope["path"].startswith(_HEARTBEAT)
+        self._companion.open_pages += page
+        try:
+            await self._app(scope, receive, _marked(send, self._companion.started_id))
+        finally:
+            self._companion.open_pages -= page
 
 
-def _header(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1").lower() for key, value in scope["headers"] if key.lower() == name]
-
-
-def _guarded(send: Send) -> Send:
-    async def guarded(message: Message) -> None:
+def _marked(send: Send, started_id: str) -> Send:
+    async def marked(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [
-                (key, value) for key, value in message.get("headers", ()) if not _is_replaced(key.lower())
-            ]
-            message = {**message, "headers": [*kept, *GUARD_HEADERS]}
+            mark = (b"x-companion-start", started_id.encode())
+            message = {**message, "headers": [*message.get("headers", ()), mark]}
         await send(message)
 
-    return guarded
+    return marked
 
 
-def _is_replaced(name: bytes) -> bool:
-    return name in _REPLACED_HEADERS or name.startswith(b"access-control-")
+# --- first words --------------------------------------------------------------------------
 
 
-async def _forbid(send: Send, reason: str) -> None:
-    body = json.dumps({"error": {"code": Refused.code, "message": reason}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+class FirstWords:
+    """ASGI wrapper that puts something at the beginning of the page itself.
+
+    What Gradio takes as `head` it adds from its own scripts, when it has long opened connections.
+    """
+
+    def __init__(self, app: ASGIApp, words: str) -> None:
+        self._app = app
+        self._words = b"<head>" + words.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
+            await self._app(scope, receive, send)
+            return
+        # Not compressed: it is changed here.
+        plain = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+        await self._app({**scope, "headers": plain}, receive, self._beginning(send))
+
+    def _beginning(self, send: Send) -> Send:
+        start: Message = {}
+
+        async def begin(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                # The length is known with the body, which comes in one piece.
+                start = message
+                return
+            if start:
+                body = message.get("body", b"").replace(b"<head>", self._words, 1)
+                more = len(body) - len(message.get("body", b""))
+                await send({**start, "headers": [_lengthened(pair, more) for pair in start["headers"]]})
+                start, message = {}, {**message, "body": body}
+            await send(message)
+
+        return begin
 
 
-async def _close(send: Send) -> None:
-    await send({"type": "websocket.close", "code": 1008})
-
-
-def allowed_hosts(host: str, port: int) -> frozenset[str]:
-    """`Host` headers under which a server on this loopback address may be reached."""
-    names = {"localhost", "127.0.0.1", "[::1]", _bracketed(host).lower()}
-    with_port = {f"{name}:{port}" for name in names}
-    return frozenset(with_port | names if port == 80 else with_port)
+def _lengthened(pair: tuple[bytes, bytes], more: int) -> tuple[bytes, bytes]:
+    name, value = pair
+    return (name, str(int(value) + more).encode()) if name.lower() == b"content-length" else pair
 
 
 # --- what may be served -------------------------------------------------------------------
 
 
 def refuse_exposure(settings: Settings) -> None:
-    """Nothing but this machine may reach a server without logins. Raises `Refused`."""
-    for name in ("share", "demo"):
-        if getattr(settings, name):
-            raise Refused(f"Sharing needs logins, and this version has none yet; start without --{name}.")
-    if not _is_loopback(settings.host):
-        raise Refused(
-            f"Other machines could reach {settings.host}, and this version has no logins yet; "
-            "start with --host 127.0.0.1."
-        )
+    """Others get in only where somebody can sign in. Raises `Refused` before anything is written."""
+    if settings.mode == "shared" and not settings.database_path.exists():
+        raise Refused(NOBODY)
 
 
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+def _refuse_nobody(companion: Companion) -> None:
+    if companion.settings.mode == "shared" and not companion.people.list():
+        raise Refused(NOBODY)
 
 
 # --- launch and end -----------------------------------------------------------------------
@@ -209,14 +178,15 @@ def serve(companion: Companion, settings: Settings, end: EndSignal, announce: Ca
 
     The environment must be set by `config.place_uploads` before: Gradio reads it at import.
     """
-    refuse_exposure(settings)
+    _refuse_nobody(companion)
     # Gradio takes seconds to import: only the program that serves pays for it.
     from companion.ui.page import build_page, launch_arguments
 
     demo = build_page(companion)
-    launch(demo, companion, settings, **launch_arguments())
+    launch(demo, companion, settings, **launch_arguments(settings.mode))
     try:
-        announce(url_of(settings))
+        public = f", and for others at {demo.share_url}" if demo.share_url else ""
+        announce(url_of(settings) + public)
         companion.start()
         end.wait()
     finally:
@@ -224,7 +194,10 @@ def serve(companion: Companion, settings: Settings, end: EndSignal, announce: Ca
 
 
 def url_of(settings: Settings) -> str:
-    return f"http://{_bracketed(settings.host)}:{settings.port}"
+    """The address on this machine."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = settings.host.strip("[]")
+    return f"http://{bracketed(everywhere.get(host, host))}:{settings.port}"
 
 
 def address_file(settings: Settings) -> Path:
@@ -232,17 +205,28 @@ def address_file(settings: Settings) -> Path:
     return settings.data_dir / "address"
 
 
-def launch(demo: gr.Blocks, companion: Companion, settings: Settings, **page: Any) -> None:
-    """Serve `demo` and the interface in Gradio's own thread. Raises `Conflict` on a taken port."""
+def key_file(settings: Settings) -> Path:
+    """Where it leaves the key with which those commands come in."""
+    return settings.data_dir / "key"
+
+
+def launch(
+    demo: gr.Blocks, companion: Companion, settings: Settings, *, first: str = "", **page: Any
+) -> None:
+    """Serve `demo` and the interface in Gradio's own thread. Raises `Conflict` on a taken port.
+
+    `first` stands at the beginning of the page, before anything of Gradio's.
+    """
     _empty_upload_cache(settings)
+    door = _Door(companion, first)
     demo.delete_cache = CACHE_SWEEP_S
     try:
         demo.launch(
-            server_name=_bracketed(settings.host),
+            server_name=bracketed(settings.host),
             server_port=settings.port,
             app_kwargs={
-                "routes": [Mount("/api", create_api(companion))],
-                "lifespan": _guarded_lifespan(allowed_hosts(settings.host, settings.port)),
+                "routes": doors(companion),
+                "lifespan": door.lifespan,
                 "telemetry": NO_TELEMETRY,
                 "docs_url": None,
                 "redoc_url": None,
@@ -250,7 +234,7 @@ def launch(demo: gr.Blocks, companion: Companion, settings: Settings, **page: An
             },
             blocked_paths=blocked_paths(settings),
             max_file_size=f"{settings.max_upload_mb}mb",
-            share=False,
+            share=settings.share,
             inbrowser=False,
             ssr_mode=False,
             mcp_server=False,
@@ -265,23 +249,90 @@ def launch(demo: gr.Blocks, companion: Companion, settings: Settings, **page: An
             **page,
         )
     except OSError as error:
+        reason = ": another program uses it" if _is_taken(settings) else ""
         raise Conflict(
-            f"Port {settings.port} of {settings.host} cannot be opened; choose another one with --port."
+            f"Port {settings.port} of {settings.host} cannot be opened{reason}; "
+            "choose another one with --port."
         ) from error
     _log_with_us()
-    address_file(settings).write_text(url_of(settings), encoding="utf-8")
+    _leave_address(settings)
+    if settings.share:
+        _open_tunnel_to(door, demo)
 
 
-def _guarded_lifespan(hosts: frozenset[str]) -> Any:
+def _is_taken(settings: Settings) -> bool:
+    try:
+        with socket.create_connection((settings.host.strip("[]"), settings.port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _open_tunnel_to(door: _Door, demo: gr.Blocks) -> None:
+    """The public name is known only now. Raises `Conflict` if there is none."""
+    name = urlsplit(demo.share_url or "").hostname
+    if not name:
+        demo.close(verbose=False)
+        raise Conflict(
+            "The public link could not be made; check the internet connection, or start without --share."
+        )
+    door.names.add(name)
+
+
+def _leave_address(settings: Settings) -> None:
+    try:
+        address_file(settings).write_text(url_of(settings), encoding="utf-8")
+    except OSError as error:
+        # On a full disk, say. The page works; only commands beside the app do not find it.
+        log.warning("the address could not be written down: %s", error)
+
+
+class _Door:
+    """Everything that stands before page and interface, from the outside in."""
+
+    def __init__(self, companion: Companion, first: str) -> None:
+        self.names = names_of(companion.settings)
+        self._companion = companion
+        self._first = first
+
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         # `middleware=` would put the guard below Gradio's CORS layer and the error page. The
         # stack exists by now, and no socket is open yet.
         assert app.middleware_stack is not None
-        app.middleware_stack = Guard(app.middleware_stack, hosts)
+        page = FirstWords(app.middleware_stack, self._first)
+        app.middleware_stack = self._guarded(self._gated(OpenPages(page, self._companion)))
         yield
 
-    return lifespan
+    def _gated(self, app: ASGIApp) -> ASGIApp:
+        mode = self._companion.settings.mode
+        return Gate(app, self._companion, _entrance(self._companion), mode)
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        settings = self._companion.settings
+        if settings.mode == "local":
+            return Guard(app, allowed_hosts(settings.host, settings.port))
+        frames = FRAMES_OF_A_SPACE if settings.mode == "demo" else ""
+        return Guard(app, self.names, behind=True, frames=frames)
+
+
+def _entrance(companion: Companion) -> Entrance:
+    settings = companion.settings
+    if settings.mode == "local":
+        return OwnMachine()
+    key = HouseKey(_new_key(settings))
+    if settings.mode == "demo":
+        return Visiting(companion.visitors, key)
+    return SignedIn(companion.people, key, settings.port)
+
+
+def _new_key(settings: Settings) -> str:
+    """For whoever can read the data folder; another one after each start."""
+    key, path = new_secret(), key_file(settings)
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(key)
+    return key
 
 
 def blocked_paths(settings: Settings) -> list[str]:
@@ -292,6 +343,7 @@ def blocked_paths(settings: Settings) -> list[str]:
         settings.index_dir,
         settings.originals_dir,
         settings.log_path,
+        key_file(settings),
         incoming_folder(settings),
     ]
     named += [database.with_name(database.name + end) for end in ("-wal", "-shm", "-journal")]
@@ -324,4 +376,5 @@ def stop(demo: gr.Blocks, companion: Companion) -> None:
     demo.server.should_exit = True
     companion.close()
     demo.close(verbose=False)
-    address_file(companion.settings).unlink(missing_ok=True)
+    for path in (address_file(companion.settings), key_file(companion.settings)):
+        path.unlink(missing_ok=True)

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 try:
     from playwright.sync_api import expect, sync_playwright
 except ImportError:
     # Whoever needs them asks `require_chromium` first.
     expect = sync_playwright = None
+else:
+    # On a busy machine Playwright's five seconds are a measurement, not patience.
+    expect.set_options(timeout=30_000)
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -48,17 +53,24 @@ def require_chromium():
 
 @contextmanager
 def serving(companion, settings):
-    """The page and its interface on a real port, as the program serves them."""
+    """The page and its interface on a real port, as the program serves them; gives the address."""
+    with serving_page(companion, settings) as (url, _demo):
+        yield url
+
+
+@contextmanager
+def serving_page(companion, settings):
+    """As `serving`; gives the address and the page."""
     from companion import config, web
     from companion.ui.page import build_page, launch_arguments
 
     before = os.environ.get("GRADIO_TEMP_DIR")
     config.place_uploads(settings)
     demo = build_page(companion)
-    web.launch(demo, companion, settings, **launch_arguments())
+    web.launch(demo, companion, settings, **launch_arguments(settings.mode))
     try:
         companion.start()
-        yield web.url_of(settings)
+        yield web.url_of(settings), demo
     finally:
         companion.close()
         demo.server.force_exit = True
@@ -78,6 +90,11 @@ def chromium():
             yield browser
         finally:
             browser.close()
+
+
+def heard(page, condition):
+    """What `condition` gives as soon as that counts as true, while Playwright's own events go on coming."""
+    return until(condition, pause=lambda: page.wait_for_timeout(20))
 
 
 class Watch:

@@ -13,8 +13,33 @@ import pytest
 from companion.config import REPOSITORY, Settings, quiet_libraries
 from companion.inference import weights
 from companion.inference.embedders import OnnxEmbedder
+from tests.desk import NOTE, at_a_desk
 
 quiet_libraries()
+
+# A model with random weights, but with a real tokenizer, CLS pooling and prompts.
+TINY = """
+import sys, torch
+from transformers import AutoTokenizer, BertConfig, BertModel
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+source, target = sys.argv[1:]
+torch.manual_seed(7)
+tokenizer = AutoTokenizer.from_pretrained(source)
+config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                    intermediate_size=64, max_position_embeddings=64,
+                    initializer_range=0.5)
+BertModel(config).save_pretrained(target + "-bert")
+tokenizer.save_pretrained(target + "-bert")
+modules = [Transformer(target + "-bert", max_seq_length=48), Pooling(32, pooling_mode="cls")]
+prompts = {"query": "find this: ", "document": "a text: "}
+SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(target)
+"""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--pictures", metavar="FOLDER", help="save a picture of each state of the page there")
 
 
 class StrangerCalled(RuntimeError):
@@ -122,6 +147,20 @@ def builtin_gguf(weights_settings):
 
 
 @pytest.fixture(scope="session")
+def deep_folder(weights_settings):
+    with NETWORK.lifted():
+        return weights.embedder_folder("all-mpnet-base-v2", weights_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(light_folder, tmp_path_factory, run_python):
+    """An embedder that is made in seconds; its vectors mean nothing."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    run_python(TINY, light_folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def light_embedder(light_folder, weights_settings):
     """The real light embedder; its export stays beside the weights."""
     return OnnxEmbedder.load(
@@ -147,3 +186,26 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server and one browser for all tests of a page's panel."""
+    with at_a_desk(tmp_path_factory.mktemp("data")) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk(server):
+    """A person in front of the page as it was on the first day."""
+    server.tidy()
+    yield server
+    server.leave()
+
+
+@pytest.fixture
+def note(tmp_path):
+    """A file of one's own."""
+    path = tmp_path / "lighthouse notes.txt"
+    path.write_text(NOTE, encoding="utf-8")
+    return path

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 import threading
+import time
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from companion.domain import (
     EmbedderIdentity,
     EngineDone,
     Hit,
+    MachineLoad,
     ModelInfo,
     Passage,
     Place,
@@ -18,6 +20,9 @@ from companion.domain import (
     Token,
     Usage,
 )
+from companion.errors import EmbedderCrashed, EmbedderError
+from companion.inference.deep import Interrupted
+from companion.library.library import ScopeSummary
 
 MODEL = ModelInfo("llama3.2:3b", "ollama", 2_000_000_000, 131_072)
 THINKER = ModelInfo("qwen3:8b", "ollama", 5_000_000_000, 40_960, ("completion", "thinking"))
@@ -118,6 +123,74 @@ class FakeEmbedder:
         return total / np.linalg.norm(total)
 
 
+class FakeDeep(FakeEmbedder):
+    """A deep embedder without a process: it can be killed at any moment, crash on a word, and be slow."""
+
+    def __init__(self, name="deep-bag", dimension=96):
+        super().__init__(name, dimension, window_words=400)
+        self.memory_bytes = 1000
+        self.pid = None
+        self.running = False
+        self.kills = 0
+        self.starts = 0
+        self.batches = []
+        self.poison = None
+        self.refusal = None
+        self.held = threading.Event()
+        """Set: batches wait until they are killed or `held` is cleared."""
+        self.waiting = threading.Event()
+
+    def start(self, wanted=lambda: True):
+        if not wanted():
+            raise Interrupted
+        if self.refusal:
+            raise EmbedderError(self.refusal)
+        self.starts += not self.running
+        self.running = True
+
+    def embed_passages(self, texts):
+        if not self.running:
+            raise Interrupted
+        while self.held.is_set():
+            self.waiting.set()
+            if not self.running:
+                raise Interrupted
+            time.sleep(0.001)
+        if self.poison and any(self.poison in text for text in texts):
+            self.running = False
+            raise EmbedderCrashed("The embedder crashed: see the log.")
+        self.batches.append(list(texts))
+        return super().embed_passages(texts)
+
+    def kill(self):
+        self.kills += self.running
+        self.running = False
+
+
+class FakeLoad:
+    """A machine whose load the test decides."""
+
+    def __init__(self, percent=3, source="gpu"):
+        self.percent = percent
+        self.source = source
+        self.memory_free = 8_000_000_000
+        self.on_battery = False
+        self.closed = False
+
+    def read(self, own=(), *, elsewhere=False):
+        return MachineLoad(
+            self.source,
+            percent=self.percent,
+            others_percent=self.percent,
+            memory_free=self.memory_free,
+            memory_total=8_000_000_000,
+            on_battery=self.on_battery,
+        )
+
+    def close(self):
+        self.closed = True
+
+
 def passage(number, text, *, doc="d1", page=None, heading=None):
     digest = hashlib.sha256(text.encode()).hexdigest()
     place = Place(page=page, heading=heading)
@@ -137,9 +210,12 @@ class FakeLibrary:
         self.notices = notices
         self.queries = []
 
-    def search(self, owner, query, top_k=5, doc_ids=None):
+    def search(self, owner, query, top_k=5, doc_ids=None, *, embed_deep=None):
         self.queries.append((owner, query, top_k))
         return SearchResult(self.hits[:top_k], ("lexical", "light"), 1.0, self.notices)
+
+    def scope_of(self, owner, doc_ids=None):
+        return ScopeSummary(len(self.hits), len(self.hits), False, doc_ids is not None, 0)
 
     def neighbours(self, owner, chunk_id, before=1, after=1):
         mine = next(hit.passage for hit in self.hits if hit.passage.chunk_id == chunk_id)

@@ -13,10 +13,11 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from tests.waiting import until
 
 LATEST_DATE = "2026-08-01T10:00:00Z"
 
@@ -32,10 +33,13 @@ class ServedModel:
     context_length: int = 8192
     remote_host: str | None = None
     size: int = 1_000_000_000
+    vram: int = 0
+    """Bytes on the card while it is loaded."""
     digest: str = ""
     architecture: str = "llama"
     parameter_size: str = "1.2B"
     quantization: str = "Q4_K_M"
+    template: str = ""
 
     def __post_init__(self):
         self.digest = self.digest or hashlib.sha256(self.name.encode()).hexdigest()
@@ -62,7 +66,6 @@ class Asked:
     method: str
     path: str
     body: dict[str, Any]
-    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -70,7 +73,6 @@ class Gone:
     """A client that left before its answer was whole."""
 
     path: str
-    at: float = field(default_factory=time.monotonic)
 
 
 Reply = list[str] | Callable[[dict[str, Any]], list[str]]
@@ -91,6 +93,8 @@ BREAKS = {
     "half_line": "half a line, then the end",
     "error_line": "an error object in the stream",
     "memory_line": "an error object about memory in the stream",
+    "disk_line": "an error object about a full disk in the stream",
+    "offline_line": "an error object about an unreachable registry in the stream",
     "silent": "nothing more, connection open",
 }
 
@@ -116,11 +120,25 @@ class OllamaServer:
         self.failing = {"/api/chat"}
         self.break_after = 1
         self.done_reason = "stop"
+        self.chars_per_token = 4.0
+        """How long the tokens of its models are."""
+        self.read: list[tuple[int, int]] = []
+        """Of each chat: the tokens of its prompt, and how many of them were read before."""
         self.version = "0.12.3"
         self.loaded: dict[str, int] = {}
         """Name to the window it was loaded with."""
         self.loads: list[tuple[str, int]] = []
+        self._cache = ""
+        self.layers: list[tuple[str, int]] = [("sha256:aaa", 1000)]
+        """Of a model to pull: digest and bytes, in their order."""
+        self.pull_steps = 2
+        """In how many pieces a layer comes."""
+        self.held = False
+        """As long as it is set, a pull does not go on."""
+        self.pulled: dict[str, int] = {}
+        """Digest to the bytes that came so far; a pull that was cut off goes on from there."""
         self.embedding_dimension = 8
+        self.vector_length = 1.0
         self.requests: list[Asked] = []
         self.disconnects: list[Gone] = []
         self._port = 0
@@ -144,7 +162,7 @@ class OllamaServer:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="ollama-server", daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         return self
 
     def stop(self):
@@ -155,12 +173,9 @@ class OllamaServer:
         """Bodies of the requests to a path, in order."""
         return [request.body for request in self.requests if request.path == path]
 
-    def wait_for(self, condition, timeout=10.0):
-        """Poll until `condition(server)` holds."""
-        end = time.monotonic() + timeout
-        while not condition(self):
-            assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.005)
+    def wait_for(self, condition):
+        """Until `condition(server)` holds."""
+        until(lambda: condition(self), pause_s=0.005)
 
     # --- inside ---
 
@@ -175,11 +190,16 @@ class OllamaServer:
         server = await asyncio.start_server(self._accept, sock=listener)
         ready.set()
         await self._ending.wait()
+        # Nobody new comes in, and whoever came at the last moment gets as far as being turned away:
+        # asyncio never closes a connection that it accepted and finds its server closed.
+        self._loop.remove_reader(listener)
+        for _ in range(5):
+            await asyncio.sleep(0)
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _accept(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -246,7 +266,7 @@ class OllamaServer:
             {
                 **model.tag(),
                 "expires_at": LATEST_DATE,
-                "size_vram": 0,
+                "size_vram": model.vram,
                 "context_length": self.loaded[model.name],
             }
             for model in self.models
@@ -260,7 +280,13 @@ class OllamaServer:
             return await self._not_found(answer, body)
         info = {"general.architecture": model.architecture}
         info[f"{model.architecture}.context_length"] = model.context_length
-        shown = {"modelfile": "", "parameters": "", "template": "", "details": model.tag()["details"]}
+        info[f"{model.architecture}.embedding_length"] = self.embedding_dimension
+        shown = {
+            "modelfile": "",
+            "parameters": "",
+            "template": model.template,
+            "details": model.tag()["details"],
+        }
         await answer.json({**shown, "model_info": info, "capabilities": list(model.capabilities)})
 
     async def _generate(self, answer, body, failure):
@@ -307,8 +333,14 @@ class OllamaServer:
             )
 
     def _last_line(self, model, body, pieces, load_ns):
-        prompt = sum(len(message["content"]) for message in body["messages"]) // 4 + 1
+        text = "".join(f"{message['role']}:{message['content']}\n" for message in body["messages"])
+        content = sum(len(message["content"]) for message in body["messages"])
+        prompt = int(content / self.chars_per_token) + 1
         window = body.get("options", {}).get("num_ctx", 4096)
+        ends = (at for at, (one, other) in enumerate(zip(text, self._cache, strict=False)) if one != other)
+        cached = prompt * next(ends, min(len(text), len(self._cache))) // len(text)
+        self.read.append((prompt, cached))
+        self._cache = text + "assistant:" + "".join(pieces)
         return {
             "model": model.name,
             "created_at": LATEST_DATE,
@@ -319,6 +351,7 @@ class OllamaServer:
             "load_duration": load_ns,
             # Like Ollama, it cuts a too long prompt without a word.
             "prompt_eval_count": prompt if prompt <= window else window // 2 + 2,
+            "prompt_eval_cached_count": cached,
             "prompt_eval_duration": 10_000_000,
             "eval_count": len(pieces),
             "eval_duration": 20_000_000,
@@ -328,6 +361,7 @@ class OllamaServer:
         model = self._find(body["model"])
         if model is None:
             return await self._not_found(answer, body)
+        await self._load(model, body)
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         vectors = [self._vector(text) for text in texts]
         await answer.json({"model": model.name, "embeddings": vectors, "prompt_eval_count": len(texts)})
@@ -336,7 +370,7 @@ class OllamaServer:
         digest = hashlib.sha256(text.encode()).digest()
         values = [digest[i % len(digest)] - 127.5 for i in range(self.embedding_dimension)]
         length = sum(value * value for value in values) ** 0.5
-        return [value / length for value in values]
+        return [self.vector_length * value / length for value in values]
 
     async def _pull(self, answer, body, failure):
         await answer.start()
@@ -344,17 +378,29 @@ class OllamaServer:
             await answer.line({"error": "pull model manifest: file does not exist"})
             return await answer.end()
         await answer.line({"status": "pulling manifest"})
-        for completed in (0, 500, 1000):
-            if failure in BREAKS and completed:
+        for number, line in enumerate(self._layer_lines()):
+            if failure in BREAKS and number >= self.break_after:
                 return await self._break(answer, failure)
             await asyncio.sleep(self.delay_s)
-            await answer.line(
-                {"status": "pulling aaa", "digest": "sha256:aaa", "total": 1000, "completed": completed}
-            )
+            while self.held:
+                await asyncio.sleep(0.005)
+            self.pulled[line["digest"]] = line["completed"]
+            await answer.line(line)
+        for status in ("verifying sha256 digest", "writing manifest"):
+            await answer.line({"status": status})
         self.models.append(ServedModel(body["model"]))
         answer.whole = True
         await answer.line({"status": "success"})
         await answer.end()
+
+    def _layer_lines(self):
+        for digest, total in self.layers:
+            completed = self.pulled.get(digest, 0)
+            line = {"status": f"pulling {digest.removeprefix('sha256:')}", "digest": digest, "total": total}
+            yield {**line, "completed": completed}
+            while completed < total:
+                completed = min(completed + total // self.pull_steps, total)
+                yield {**line, "completed": completed}
 
     async def _break(self, answer, failure):
         match failure:
@@ -379,6 +425,12 @@ class OllamaServer:
             case "memory_line":
                 await answer.line({"error": "cudaMalloc failed: out of memory"})
                 await answer.end()
+            case "disk_line":
+                await answer.line({"error": "write /models/blobs/sha256-aaa: no space left on device"})
+                await answer.end()
+            case "offline_line":
+                await answer.line({"error": "max retries exceeded: dial tcp: lookup registry: no such host"})
+                await answer.end()
             case "silent":
                 await asyncio.Event().wait()
             case _:
@@ -391,6 +443,7 @@ class OllamaServer:
             return 0
         await asyncio.sleep(self.load_s)
         self.loaded[model.name] = window
+        self._cache = ""
         self.loads.append((model.name, window))
         return int(self.load_s * 1e9)
 

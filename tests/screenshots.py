@@ -14,6 +14,16 @@ LOOKS = (
     ("chat-dark", {"viewport": DESKTOP, "color_scheme": "dark"}),
     ("chat-phone", {"viewport": PHONE, "color_scheme": "light", "has_touch": True}),
 )
+TABS = (("Documents", ".lc-doc"), ("Index & GPU", ".lc-layer"), ("Settings", "#lc-save"))
+
+
+def welcome(browser, url):
+    """What somebody sees who has just started the program."""
+    page = browser.new_page(viewport=DESKTOP, device_scale_factor=1)
+    page.goto(url)
+    expect(page.locator(".lc-example").first).to_be_visible(timeout=60_000)
+    page.screenshot(path=FOLDER / "welcome.png", animations="disabled")
+    page.close()
 
 
 def photograph(browser, url, session, name, look):
@@ -26,10 +36,11 @@ def photograph(browser, url, session, name, look):
         expect(page.locator(".lc-card.is-hit")).to_be_visible()
     page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
     if name == "chat":
-        for tab, mark in (("Documents", ".lc-doc"), ("Settings", "#lc-save")):
+        page.keyboard.press("Escape")
+        for tab, mark in TABS:
             page.get_by_role("tab", name=tab).click()
             expect(page.locator(mark).first).to_be_visible()
-            page.screenshot(path=FOLDER / f"{tab.lower()}.png", animations="disabled")
+            page.screenshot(path=FOLDER / f"{tab.split()[0].lower()}.png", animations="disabled")
     context.close()
 
 
@@ -41,6 +52,7 @@ def main():
     try:
         wait_until_ready(url)
         with chromium() as browser:
+            welcome(browser, url)
             page = browser.new_page()
             page.goto(url)
             expect(page.locator(".lc-sessions")).to_be_attached()

@@ -2,37 +2,25 @@
 
 import json
 import threading
-import time
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from companion.api.app import create_api
+from companion.api.doors import doors
 from companion.app import build
 from companion.config import Settings
-from companion.domain import PullProgress, Thought
-from companion.errors import EngineUnavailable, ModelMissing, UnknownFormat
+from companion.domain import Thought
+from companion.errors import EngineBusy, EngineUnavailable, UnknownFormat
 from tests.fakes import MODEL, THINKER, FakeEmbedder, Gate, ScriptedEngine, done
 
 GUIDE = "# Guide\n\nPress the blue button to add documents.\n\n# Modes\n\nHybrid searches, then reasons.\n"
 NEW_GUIDE = "# Guide\n\nPress the green lever to add documents.\n"
 
 
-class PullingEngine(ScriptedEngine):
-    """Ollama with a library of its own to download from."""
-
-    async def pull(self, model):
-        if model == "nothing:1b":
-            raise ModelMissing("There is no model named nothing:1b to download.")
-        yield PullProgress("downloading", 5, 10)
-        yield PullProgress("success", 10, 10)
-
-
 @pytest.fixture
 def engine():
-    return PullingEngine(models=(MODEL, THINKER))
+    return ScriptedEngine(models=(MODEL, THINKER))
 
 
 @pytest.fixture
@@ -45,7 +33,7 @@ def companion(tmp_path, engine):
 
 @pytest.fixture
 def client(companion):
-    outside = Starlette(routes=[Mount("/api", create_api(companion))])
+    outside = Starlette(routes=doors(companion))
     return TestClient(outside, base_url="http://127.0.0.1:7860", raise_server_exceptions=False)
 
 
@@ -98,6 +86,7 @@ def test_a_conversation_is_created_listed_renamed_and_deleted(client):
     assert created.json()["config"] == {
         "session_id": session_id, "model_name": MODEL.name, "thinking_mode": "rag", "top_k": 3,
         "embed_light": "all-MiniLM-L6-v2", "embed_deep": "all-mpnet-base-v2", "idle_threshold_s": 600,
+        "scope": None, "temperature": 0.2, "system_prompt": "",
     }  # fmt: skip
     assert [each["title"] for each in client.get("/api/sessions").json()["sessions"]] == ["Bees"]
     renamed = client.patch(f"/api/sessions/{session_id}", json={"title": "Wasps"})
@@ -142,7 +131,7 @@ def test_what_belongs_to_somebody_else_is_not_there(client, companion, session_i
         assert_error(client.get(f"/api/{path}"), 404, "not_found")
     assert_error(client.delete(f"/api/documents/{theirs.doc_id}"), 404, "not_found")
     assert_error(client.delete("/api/sessions/theirs/run"), 404, "not_found")
-    assert run.wait(10)
+    assert run.wait(60)
     assert_error(client.get("/api/sessions/theirs/run"), 404, "not_found")
     assert client.get("/api/sessions").json() == before
     assert "canary" not in client.get("/api/search", params={"q": "canary midnight"}).text
@@ -252,14 +241,18 @@ def test_an_answer_is_streamed_as_named_numbered_events(client, engine, session_
     assert names[0] == "retrieved"
     assert names[-1] == "finished"
     assert "thought" in names
-    assert [number for number, _, _ in events] == [str(number) for number in range(1, len(events) + 1)]
+    answer_id = events[0][0].partition("-")[0]
+    assert [each for each, _, _ in events] == [
+        f"{answer_id}-{number}" for number in range(1, len(events) + 1)
+    ]
     said = "".join(data["text"] for _, name, data in events if name == "token")
     assert said == "The blue button [1]." == events[-1][2]["message"]["content"]
     assert events[0][2]["sources"][0]["doc_id"] == doc_id
-    again = client.get(
-        f"/api/sessions/{session_id}/run", headers={"Accept": "text/event-stream", "Last-Event-ID": "2"}
-    )
-    assert events_of(again.text) == events[2:]
+    for known in (events[1][0], "2"):
+        again = client.get(
+            f"/api/sessions/{session_id}/run", headers={"Accept": "text/event-stream", "Last-Event-ID": known}
+        )
+        assert events_of(again.text) == events[2:]
 
 
 def test_an_engine_that_breaks_leaves_an_answer_marked_failed_with_a_reason(client, engine, session_id):
@@ -280,11 +273,11 @@ def slow_answer(client, engine, session_id, doc_id):
     question = {"content": "Where is the blue button?", "thinking_mode": "rag"}
     asking = threading.Thread(target=lambda: answers.append(ask(client, session_id, **question)))
     asking.start()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     assert not engine.cancelled.is_set()
     yield answers, asking, gate
     gate.open.set()
-    asking.join(10)
+    asking.join(60)
 
 
 def test_a_second_question_waits_for_the_first_with_409(client, session_id, slow_answer):
@@ -292,7 +285,7 @@ def test_a_second_question_waits_for_the_first_with_409(client, session_id, slow
     assert client.get(f"/api/sessions/{session_id}").json()["running"]
     assert_error(ask(client, session_id, "And now?"), 409, "conflict")
     gate.open.set()
-    asking.join(10)
+    asking.join(60)
     assert answers[0].json()["content"] == "Half and half."
     assert not client.get(f"/api/sessions/{session_id}").json()["running"]
     assert ask(client, session_id, "And now?").status_code == 200
@@ -301,7 +294,7 @@ def test_a_second_question_waits_for_the_first_with_409(client, session_id, slow
 def test_stopping_keeps_what_was_said_and_stops_the_model(client, engine, session_id, slow_answer):
     answers, asking, _ = slow_answer
     assert client.delete(f"/api/sessions/{session_id}/run").json() == {"stopped": True}
-    asking.join(10)
+    asking.join(60)
     assert not asking.is_alive()
     assert engine.cancelled.is_set()
     assert (answers[0].json()["state"], answers[0].json()["content"]) == ("stopped", "Half ")
@@ -312,15 +305,15 @@ def test_deleting_a_conversation_stops_its_answer(client, engine, session_id, sl
     _, asking, _ = slow_answer
     assert client.delete(f"/api/sessions/{session_id}").status_code == 204
     assert engine.cancelled.is_set()
-    asking.join(10)
+    asking.join(60)
     assert not asking.is_alive()
 
 
 def test_a_message_and_an_upload_are_signs_of_the_user(client, companion, session_id):
     for act in (lambda: ask(client, session_id, "Why?"), lambda: upload(client, ("a.md", "# A\n\nText."))):
-        companion.last_activity = 0.0
+        before = companion.deepening.last_sign
         act()
-        assert time.monotonic() - companion.last_activity < 60
+        assert companion.deepening.last_sign != before
 
 
 # --- documents ----------------------------------------------------------------------------
@@ -429,7 +422,6 @@ def test_the_sample_library_can_be_read_but_not_changed(client, companion):
 @pytest.mark.parametrize(
     "request_of",
     [
-        {"json": {"files": []}},
         {"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}},
         {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
         {
@@ -445,6 +437,16 @@ def test_what_is_not_a_form_with_files_is_422_and_leaves_nothing_behind(client, 
     assert client.get("/api/documents").json()["documents"] == []
     incoming = companion.settings.data_dir / "incoming"
     assert not incoming.exists() or not list(incoming.iterdir())
+
+
+def test_a_body_of_the_wrong_kind_is_415(client, session_id):
+    form = client.post("/api/documents", json={"files": []})
+    assert_error(form, 415, "unsupported_media_type", "multipart/form-data")
+    url = f"/api/sessions/{session_id}/messages"
+    for headers in ({"Content-Type": "text/plain"}, {}):
+        text = client.post(url, content=b'{"content": "Why?"}', headers=headers)
+        assert_error(text, 415, "unsupported_media_type", "application/json")
+    assert client.get(url).json()["messages"] == []
 
 
 def test_odd_file_names_stay_inside_the_data_folder(client, companion):
@@ -523,35 +525,21 @@ def test_a_model_is_loaded_and_unloaded_by_hand_also_with_a_slash_in_its_name(cl
     assert_error(client.post("/api/models/vanished:7b/load"), 404, "model_missing", "vanished:7b")
 
 
-def test_a_model_is_pulled_with_progress_or_in_one_go(client):
-    assert client.post("/api/models/llama3.2:1b/pull").json() == {
-        "status": "success",
-        "completed": 10,
-        "total": 10,
-    }
-    streamed = client.post("/api/models/llama3.2:1b/pull", headers={"Accept": "text/event-stream"})
-    assert [name for _, name, _ in events_of(streamed.text)] == ["progress", "progress", "finished"]
-    assert_error(client.post("/api/models/nothing:1b/pull"), 404, "model_missing")
-    broken = client.post("/api/models/nothing:1b/pull", headers={"Accept": "text/event-stream"})
-    _, name, data = events_of(broken.text)[-1]
-    assert (name, data["error"]["code"]) == ("error", "model_missing")
-
-
-def test_embeddings_status_is_honest_about_deepening(client, doc_id):
+def test_embeddings_status_tells_the_layers_and_why_nothing_is_deepened(client, doc_id):
     status = client.get("/api/embeddings/status").json()
     assert status["is_indexing"] is False
     assert status["gpu_util"] is None
-    assert status["state"] == "off"
-    assert "not part of this version" in status["reason"]
+    assert (status["state"], status["why"]) == ("watching", "quiet")
+    assert status["reason"].startswith("Waiting: ")
+    assert status["runs"] == []
     assert status["current_model"] == MODEL.name
     assert status["current_embedder"] == "bag-of-words"
     light = status["layers"][0]
     assert (light["layer"], light["coverage"], light["ready"]) == ("light", 1.0, True)
     assert light["passages"] == light["embedded"] > 0
-    for method in ("POST", "DELETE"):
-        assert_error(
-            client.request(method, "/api/embeddings/index"), 409, "conflict", "not part of this version"
-        )
+    for method, wish in (("POST", "start"), ("DELETE", "stop")):
+        answer = client.request(method, "/api/embeddings/index")
+        assert (answer.status_code, answer.json()) == (202, {"wish": wish})
 
 
 def test_health_says_how_the_app_is(client):
@@ -568,6 +556,44 @@ def test_unknown_addresses_and_methods_have_the_one_error_shape(client):
     assert_error(client.get("/api/nothing"), 404, "not_found", "/api/docs")
     assert_error(client.get("/api/"), 404, "not_found")
     assert_error(client.delete("/api/sessions"), 405, "method_not_allowed", "DELETE")
+
+
+def test_a_refused_method_is_told_all_that_are_possible(client, session_id):
+    for path, methods in (("documents", "GET, POST"), (f"config/{session_id}", "GET, PUT")):
+        refused = client.delete(f"/api/{path}")
+        assert refused.status_code == 405
+        assert refused.headers["Allow"] == methods
+
+
+def test_an_engine_that_is_busy_says_when_to_come_back(client, engine, monkeypatch):
+    async def busy(_model, _num_ctx):
+        raise EngineBusy("Ollama is busy; ask again in a moment.")
+
+    monkeypatch.setattr(engine, "load", busy)
+    answer = client.post(f"/api/models/{MODEL.name}/load")
+    assert_error(answer, 503, "engine_busy")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("value", ["5", True, [5], {"a": 5}])
+def test_what_is_no_number_is_not_taken_for_one(client, value):
+    assert_error(client.put("/api/settings", json={"top_k": value}), 422, "invalid_input", "top_k")
+
+
+@pytest.mark.parametrize("layer", ["light", "deep"])
+def test_a_name_that_is_too_long_for_a_file_is_no_embedder(client, layer):
+    name = "0" * 300
+    assert_error(client.put("/api/settings", json={f"embed_{layer}": name}), 422, "invalid_input")
+    cost = client.get("/api/embeddings/cost", params={"name": name, "layer": layer})
+    assert cost.status_code == 200
+    assert cost.json()["refusal"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"RE\xffm"])
+def test_what_is_no_json_is_422(client, session_id, body):
+    url = f"/api/sessions/{session_id}/messages"
+    headers = {"Content-Type": "application/json"}
+    assert_error(client.post(url, content=body, headers=headers), 422, "invalid_input", "JSON")
 
 
 def test_broken_json_and_endless_bodies_are_refused(client, session_id):
@@ -607,13 +633,21 @@ def test_every_route_is_specified_with_our_error_shape(client):
         "GET /sessions", "POST /sessions",
         "GET /sessions/{session_id}", "PATCH /sessions/{session_id}", "DELETE /sessions/{session_id}",
         "GET /sessions/{session_id}/messages", "POST /sessions/{session_id}/messages",
+        "PUT /sessions/{session_id}/messages/{message_id}",
+        "POST /sessions/{session_id}/messages/{message_id}/retry",
         "GET /sessions/{session_id}/run", "DELETE /sessions/{session_id}/run",
+        "GET /sessions/{session_id}/export", "GET /sessions/{session_id}/suggestions", "POST /estimate",
         "GET /config/{session_id}", "PUT /config/{session_id}", "GET /settings", "PUT /settings",
         "GET /models", "POST /models/{name}/load", "POST /models/{name}/unload", "POST /models/{name}/pull",
-        "GET /embeddings/status", "POST /embeddings/index", "DELETE /embeddings/index",
+        "DELETE /models/{name}/pull", "GET /pulls",
+        "GET /embeddings/status", "GET /embeddings/cost",
+        "POST /embeddings/index", "DELETE /embeddings/index",
         "GET /documents", "POST /documents",
         "GET /documents/{doc_id}", "PUT /documents/{doc_id}", "DELETE /documents/{doc_id}",
+        "GET /documents/{doc_id}/original",
         "POST /documents/{doc_id}/undo", "GET /passages/{chunk_id}", "GET /search", "GET /health",
+            "GET /health/doctor", "POST /health/try-again",
+        "GET /quality", "POST /quality",
     }  # fmt: skip
     for methods in specification["paths"].values():
         for operation in methods.values():

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from contextlib import aclosing
@@ -18,16 +17,32 @@ import pytest
 from companion.domain import ChatRequest, EngineDone, PromptMessage, Token
 from companion.errors import EngineError, EngineUnavailable, ModelMissing, WeightsMissing
 from companion.inference.builtin import Builtin
+from tests.waiting import until
 
 NAME = "smollm2-135m-instruct"
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONG = "".join(f"The quick brown fox number {i} jumps over the lazy dog. " for i in range(30))
 
 
+class Watched(Builtin):
+    """Keeps what llama.cpp says: how far it has read, and what it read anew."""
+
+    def __init__(self, find_model):
+        super().__init__(find_model)
+        self.chunks = []
+
+    def _ask(self, body, receive):
+        def receive_and_keep(chunk):
+            self.chunks.append(chunk)
+            return receive(chunk)
+
+        super()._ask(body, receive_and_keep)
+
+
 @pytest.fixture(scope="module")
 def shared(builtin_gguf):
     """One engine for the tests that do not unload it."""
-    engine = Builtin(lambda: builtin_gguf)
+    engine = Watched(lambda: builtin_gguf)
     yield engine
     asyncio.run(engine.close())
 
@@ -86,9 +101,12 @@ async def test_the_prompt_that_two_questions_share_is_read_once(shared):
     await collect(shared.stream(question(quick_brown(1) + "One?", max_tokens=1)))
     await collect(shared.stream(question("Something else.", max_tokens=1)))
     again = (await collect(shared.stream(question(quick_brown(1) + "Two?", max_tokens=1))))[-1].usage
+    read_again = shared.chunks[-1]["timings"]["prompt_n"]
     fresh = (await collect(shared.stream(question(quick_brown(2) + "Two?", max_tokens=1))))[-1].usage
+    read_anew = shared.chunks[-1]["timings"]["prompt_n"]
     assert again.prompt_tokens == fresh.prompt_tokens > 300
-    assert again.prompt_ms < fresh.prompt_ms / 5
+    assert read_again < 32
+    assert read_anew > 300
 
 
 async def test_too_long_a_prompt_says_so_and_the_next_question_is_answered(shared):
@@ -107,43 +125,32 @@ async def test_another_models_name_is_refused(shared):
 # --- stopping ---------------------------------------------------------------------------
 
 
-async def until(condition, seconds=10):
-    """Poll until it holds."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "waited in vain"
-        await asyncio.sleep(0.005)
+async def has_let_go(engine):
+    """llama.cpp works for nobody any more."""
+    await asyncio.to_thread(until, lambda: not engine._busy.locked())
 
 
-async def busy_for(engine):
-    """Seconds until the engine has finished what it does."""
-    begun = time.monotonic()
-    while engine._busy.locked():
-        await asyncio.sleep(0.005)
-    return time.monotonic() - begun
-
-
-async def test_stop_while_the_prompt_is_read_is_heard_within_a_second(shared):
-    await shared.load(NAME, 4096)
+async def test_stop_while_the_prompt_is_read_is_heard_before_it_is_read(shared):
+    shared.chunks.clear()
     task = asyncio.create_task(collect(shared.stream(question(quick_brown(3) * 5))))
-    await until(shared._busy.locked)
-    # The prompt is read by threads that nothing else shows: wait until they have worked.
-    computed = time.process_time() + 0.2
-    await until(lambda: time.process_time() > computed)
-    assert shared._busy.locked()
+    await asyncio.to_thread(until, lambda: shared.chunks)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await busy_for(shared) < 1
+    await has_let_go(shared)
+    progress = shared.chunks[-1]["prompt_progress"]
+    assert progress["processed"] < progress["total"]
     pieces = await collect(shared.stream(question(max_tokens=2)))
     assert isinstance(pieces[-1], EngineDone)
 
 
-async def test_stop_in_the_middle_of_an_answer_is_heard_within_a_second(shared):
+async def test_stop_in_the_middle_of_an_answer_is_heard_before_it_is_whole(shared):
+    shared.chunks.clear()
     async with aclosing(shared.stream(question("Tell a long story.", max_tokens=1000))) as stream:
         await anext(stream)
         await anext(stream)
-    assert await busy_for(shared) < 1
+    await has_let_go(shared)
+    assert not any(choice.get("finish_reason") for choice in shared.chunks[-1]["choices"])
 
 
 async def test_a_second_question_waits_for_the_first_and_may_leave_while_it_waits(shared):
@@ -156,11 +163,11 @@ async def test_a_second_question_waits_for_the_first_and_may_leave_while_it_wait
         await anext(first)
     assert not waiting.done()
     assert not leaving.done()
-    begun = time.monotonic()
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert time.monotonic() - begun < 0.5
+    # Whoever left did not wait for the first, which still goes on.
+    assert isinstance(await anext(first), Token)
     await first.aclose()
     assert isinstance((await waiting)[-1], EngineDone)
 
@@ -178,21 +185,20 @@ async def test_questions_from_several_event_loops_are_answered_one_after_the_oth
 
 async def test_other_threads_go_on_while_it_answers(shared):
     await shared.load(NAME, 4096)
-    gaps, ending = [], threading.Event()
+    ticks, ending = [], threading.Event()
 
     def tick():
-        last = time.perf_counter()
         while not ending.wait(0.002):
-            now = time.perf_counter()
-            gaps.append(now - last)
-            last = now
+            ticks.append(len(shared.chunks))
 
+    shared.chunks.clear()
     ticking = asyncio.create_task(asyncio.to_thread(tick))
     await collect(shared.stream(question(quick_brown(4), max_tokens=20)))
     ending.set()
     await ticking
-    assert len(gaps) > 50
-    assert sorted(gaps)[int(len(gaps) * 0.99)] < 0.1
+    # Between most of llama.cpp's words, whether it reads or writes, somebody else had a turn.
+    assert len(shared.chunks) > 15
+    assert len(set(ticks)) > len(shared.chunks) / 3
 
 
 # --- loading and unloading --------------------------------------------------------------
@@ -211,20 +217,33 @@ async def test_unloading_gives_the_memory_back_and_loading_brings_it_again(built
     await engine.close()
 
 
+async def test_a_loaded_model_tells_about_the_memory_it_takes(builtin_gguf):
+    engine = Builtin(lambda: builtin_gguf)
+    [before] = await engine.models()
+    assert (before.memory, before.vram) == (None, None)
+    await engine.load(NAME, 4096)
+    [model] = await engine.models()
+    # 30 layers, 4096 tokens, a key and a value of 3 heads times 64 numbers, two bytes each.
+    assert model.memory == builtin_gguf.stat().st_size + 30 * 4096 * 2 * 3 * 64 * 2
+    assert model.vram in (0, None)
+    assert model.expires_at is None
+    await engine.close()
+    [after] = await engine.models()
+    assert (after.memory, after.vram) == (None, None)
+
+
 async def test_loading_and_dropping_at_once_never_hangs(builtin_gguf):
     engine = Builtin(lambda: builtin_gguf)
     for _ in range(3):
         await engine.load(NAME, 4096)
-        await asyncio.wait_for(engine.unload(NAME), 10)
+        await asyncio.wait_for(engine.unload(NAME), 60)
 
 
 async def test_closing_stops_the_answer_in_the_making(builtin_gguf):
     engine = Builtin(lambda: builtin_gguf)
     stream = engine.stream(question("Tell a long story.", max_tokens=2000))
     await anext(stream)
-    begun = time.monotonic()
     await engine.close()
-    assert time.monotonic() - begun < 3
     with pytest.raises(EngineError):
         await collect(stream)
 
@@ -262,12 +281,12 @@ async def test_nobody_waits_for_weights_that_are_being_fetched(builtin_gguf):
 
     def fetch():
         fetching.set()
-        fetched.wait(10)
+        fetched.wait(60)
         return builtin_gguf
 
     engine = Builtin(fetch)
     first = asyncio.create_task(engine.models())
-    await asyncio.to_thread(fetching.wait, 10)
+    await asyncio.to_thread(fetching.wait, 60)
     with pytest.raises(EngineUnavailable, match="still being fetched"):
         await engine.models()
     fetched.set()
@@ -295,7 +314,7 @@ async def test_its_listener_answers_nobody_without_the_key_and_no_website(builti
             {"Content-Type": "application/json", "Origin": "https://evil.example"},
         )
         with pytest.raises(urllib.error.HTTPError) as caught:
-            await asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=60)
         assert caught.value.code == 401
         assert caught.value.headers["Access-Control-Allow-Origin"] not in ("*", "https://evil.example")
         caught.value.close()
@@ -330,6 +349,6 @@ def test_it_is_imported_late_is_silent_and_leaves_the_programs_signals_alone(bui
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[15, 2]\n", "")

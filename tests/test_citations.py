@@ -159,3 +159,22 @@ def test_each_sentence_is_matched_by_itself():
 def test_what_no_passage_says_is_not_matched(answer):
     assert match_sentences(answer, PASSAGES) == match_sentences(answer, {})
     assert match_sentences(answer, PASSAGES).text == answer
+
+
+def test_a_sentence_that_has_its_reference_is_left_alone():
+    for answer in (
+        "Backups are written every night to the archive folder [7].",
+        "Backups are written every night to the archive folder. [7]",
+        "Backups [7] are written every night to the archive folder.",
+    ):
+        assert match_sentences(answer, PASSAGES) == match_sentences(answer, {})
+
+
+def test_beside_references_of_the_model_only_other_passages_are_matched():
+    answer = (
+        "Backups are written every night [1]. They go to the folder named archive, every night at three. "
+        "The deep embedder reads the library while the computer is idle."
+    )
+    matched = match_sentences(answer, PASSAGES, cited={1})
+    assert matched.text == answer.removesuffix(".") + " [2]."
+    assert matched.numbers == (2,)

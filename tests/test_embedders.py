@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from companion.inference.embedders import (
     read_recipe,
     weight_hash,
 )
+from tests.waiting import until
 
 TEXTS = [
     "",
@@ -47,26 +48,6 @@ for kind in ("query", "document"):
 print("ANSWER" + json.dumps(answer))
 """
 
-# A model with random weights, but with a real tokenizer, CLS pooling and prompts.
-TINY = """
-import sys, torch
-from transformers import AutoTokenizer, BertConfig, BertModel
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
-source, target = sys.argv[1:]
-torch.manual_seed(7)
-tokenizer = AutoTokenizer.from_pretrained(source)
-config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                    intermediate_size=64, max_position_embeddings=64,
-                    initializer_range=0.5)
-BertModel(config).save_pretrained(target + "-bert")
-tokenizer.save_pretrained(target + "-bert")
-modules = [Transformer(target + "-bert", max_seq_length=48), Pooling(32, pooling_mode="cls")]
-prompts = {"query": "find this: ", "document": "a text: "}
-SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(target)
-"""
-
 
 def reference(run_python, folder):
     """Vectors of TEXTS as sentence-transformers makes them, by kind."""
@@ -81,13 +62,6 @@ def assert_same(embedder, expected):
         assert ours.dtype == np.float32
         assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
         assert (ours * theirs).sum(axis=1).min() >= 0.9999
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(light_folder, tmp_path_factory, run_python):
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    run_python(TINY, light_folder, folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +95,16 @@ def test_prompts_and_cls_pooling_are_those_of_the_folder(tiny, tiny_folder, run_
     # Prompts, words and pooling all matter to this model, else it would prove nothing.
     assert question @ tiny.embed_passages(["hybrid mode"])[0] < 0.9
     assert question @ tiny.embed_query("another text") < 0.9
+
+
+def test_last_token_pooling_is_that_of_the_folder(tiny, tiny_folder, tmp_path, run_python):
+    """As 7B-class embedders pool."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "last")
+    config = folder / "1_Pooling" / "config.json"
+    config.write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": "lasttoken"}))
+    embedder = OnnxEmbedder.load(folder, name="last", cache_dir=tmp_path / "cache", threads=1)
+    assert_same(embedder, reference(run_python, folder))
+    assert embedder.embed_query("hybrid mode") @ tiny.embed_query("hybrid mode") < 0.99
 
 
 def test_the_order_of_the_texts_is_kept_whatever_their_lengths(light_embedder):
@@ -215,7 +199,7 @@ def test_windows_cover_the_text_and_the_model_reads_each_whole(text, which, requ
         position = text.index(window, position)
         assert position <= reached, "a gap between two windows"
         reached = max(reached, position + len(window))
-        count = len(embedder._counter.encode(embedder.identity.passage_prompt + window).ids)
+        count = len(embedder._windows._tokenizer.encode(embedder.identity.passage_prompt + window).ids)
         assert count <= embedder.identity.max_tokens
     assert reached == len(text)
 
@@ -233,9 +217,8 @@ def test_windows_overlap_a_little_and_begin_with_whole_words(light_embedder):
         shared = set(before.split()) & set(after.split())
         assert 0 < len(shared) < len(before.split()) / 3
         assert after.split()[0] in words
-    assert (
-        len(windows) < 2 * len(light_embedder._counter.encode(text).ids) / light_embedder.identity.max_tokens
-    )
+    tokens = len(light_embedder._windows._tokenizer.encode(text).ids)
+    assert len(windows) < 2 * tokens / light_embedder.identity.max_tokens
 
 
 def test_batches_hold_every_row_once_longest_first_and_stay_small():
@@ -243,9 +226,49 @@ def test_batches_hold_every_row_once_longest_first_and_stay_small():
     batches = plan_batches(lengths)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 2048
-        assert len(batch) <= 32
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 256
+        assert len(batch) <= 16
     assert plan_batches([]) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_batches_side_by_side_give_each_text_its_own_vector(tiny_folder, tiny_cache, threads):
+    embedder = OnnxEmbedder.load(tiny_folder, name="tiny", cache_dir=tiny_cache, threads=threads)
+    texts = [f"text {number} " + "and more " * (number % 40) for number in range(60)]
+    alone = np.stack([embedder.embed_passages([text])[0] for text in texts])
+    assert np.allclose(embedder.embed_passages(texts), alone, atol=1e-5)
+
+
+def test_a_batch_that_breaks_off_elsewhere_is_an_error_after_all_have_landed(tiny_folder, tiny_cache):
+    embedder = OnnxEmbedder.load(tiny_folder, name="tiny", cache_dir=tiny_cache, threads=3)
+    session = BreakingSession(embedder._session)
+    embedder._session = session
+    with pytest.raises(EmbedderError, match="broke off"):
+        embedder.embed_passages(["long enough for a batch of its own " * 30] * 12)
+    assert session.flying == 0
+
+
+class BreakingSession:
+    """A real session whose second flight fails, as one without memory does."""
+
+    def __init__(self, session):
+        self.session = session
+        self.flights = 0
+        self.flying = 0
+
+    def run(self, outputs, feeds):
+        return self.session.run(outputs, feeds)
+
+    def run_async(self, outputs, feeds, callback, data):
+        self.flights += 1
+        self.flying += 1
+        fails = self.flights == 2
+
+        def landed(results, given, error):
+            self.flying -= 1
+            callback([] if fails else results, given, "out of memory" if fails else error)
+
+        self.session.run_async(outputs, feeds, landed, data)
 
 
 # --- the export -------------------------------------------------------------------------
@@ -305,13 +328,7 @@ def exports_of(pid):
     return [int(line.split()[0]) for line in listed if "companion.inference.embedder_process" in line]
 
 
-def wait_for(condition, seconds=120.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come to that")
+wait_for = partial(until, seconds=120.0, pause_s=0.02)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs ps and SIGKILL")
@@ -329,7 +346,7 @@ def test_an_export_killed_in_the_middle_leaves_nothing_and_says_so(tiny_folder, 
     wait_for(lambda: list(tmp_path.glob(".*.partial")))
     (child,) = exports_of(os.getpid())
     os.kill(child, signal.SIGKILL)
-    loading.join(30)
+    loading.join(60)
     assert failures == ["The embedder model could not be prepared: see the log."]
     assert not list(tmp_path.glob(".*.partial"))
     assert not list(tmp_path.glob("*/model.onnx"))
@@ -346,7 +363,7 @@ def test_when_the_app_is_killed_the_export_ends_and_the_next_start_is_clean(tiny
     wait_for(lambda: list(tmp_path.glob(".*.partial")))
     app.kill()
     app.wait()
-    wait_for(lambda: not process_runs(child), seconds=10)
+    wait_for(lambda: not process_runs(child))
     assert not list(tmp_path.glob("*/model.onnx"))
     OnnxEmbedder.load(tiny_folder, name="tiny", cache_dir=tmp_path)
     assert not list(tmp_path.glob(".*.partial"))
@@ -427,12 +444,12 @@ def test_a_dense_layer_is_refused_in_one_sentence(tmp_path):
     [
         {"word_embedding_dimension": 8, "pooling_mode_max_tokens": True},
         {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-        {"embedding_dimension": 8, "pooling_mode": "lasttoken"},
+        {"embedding_dimension": 8, "pooling_mode": "weightedmean"},
         {"embedding_dimension": 8, "pooling_mode": ["mean", "max"]},
     ],
 )
 def test_other_pooling_is_refused(tmp_path, pooling):
-    with pytest.raises(EmbedderError, match="choose one with mean or CLS"):
+    with pytest.raises(EmbedderError, match="choose one with mean, cls, lasttoken"):
         read_recipe(sketch(tmp_path / "m", pooling=pooling))
 
 

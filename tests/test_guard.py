@@ -10,8 +10,15 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from companion.config import Settings
+from companion.door.guard import (
+    CONTENT_SECURITY_POLICY,
+    FRAMES_OF_A_SPACE,
+    Guard,
+    allowed_hosts,
+    names_of,
+)
 from companion.errors import Refused
-from companion.web import CONTENT_SECURITY_POLICY, Guard, allowed_hosts, blocked_paths, refuse_exposure
+from companion.web import blocked_paths, refuse_exposure
 
 PORT = 7860
 OWN_HOSTS = (f"localhost:{PORT}", f"127.0.0.1:{PORT}", f"[::1]:{PORT}")
@@ -182,7 +189,6 @@ def test_this_machine_may_be_served(tmp_path, host, reached_as):
     "exposed",
     [
         {"share": True},
-        {"demo": True},
         {"host": "0.0.0.0"},
         {"host": "192.168.1.5"},
         {"host": "::"},
@@ -192,7 +198,63 @@ def test_this_machine_may_be_served(tmp_path, host, reached_as):
 def test_a_start_that_others_could_reach_is_refused_with_one_sentence(tmp_path, exposed):
     with pytest.raises(Refused) as refusal:
         refuse_exposure(Settings(data_dir=tmp_path, **exposed))
-    assert "login" in refusal.value.message
+    assert "user add" in refusal.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ({}, "local"),
+        ({"host": "::1"}, "local"),
+        ({"share": True}, "shared"),
+        ({"host": "0.0.0.0"}, "shared"),
+        ({"host": "my-pc"}, "shared"),
+        ({"demo": True}, "demo"),
+        ({"demo": True, "host": "0.0.0.0"}, "demo"),
+        ({"demo": True, "share": True}, "demo"),
+    ],
+)
+def test_who_is_let_in_follows_from_who_could_come(tmp_path, given, mode):
+    assert Settings(data_dir=tmp_path, **given).mode == mode
+
+
+def test_a_server_for_others_answers_to_its_own_names_on_any_port(tmp_path):
+    names = names_of(Settings(data_dir=tmp_path, host="0.0.0.0", host_names="docs.example, Other.example"))
+    for host in (
+        "docs.example",
+        "docs.example:8443",
+        "other.example",
+        "localhost:7860",
+        "127.0.0.1",
+        "[::1]:7",
+    ):
+        assert host in names, host
+    for host in ("evil.example", "docs.example.evil.example", "docs.example:", "docs.example:x", "", ":80"):
+        assert host not in names, host
+
+
+def test_behind_a_proxy_a_page_of_ours_may_have_come_over_https():
+    async def anything(scope, receive, send):
+        await JSONResponse({})(scope, receive, send)
+
+    outside = TestClient(Guard(anything, {"docs.example"}, behind=True), base_url="http://docs.example")
+    for origin, status in (
+        ("https://docs.example", 200),
+        ("http://docs.example", 200),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ):
+        assert outside.post("/", headers={"Origin": origin}).status_code == status, origin
+
+
+def test_only_a_demo_may_be_shown_in_the_frame_of_a_space():
+    async def anything(scope, receive, send):
+        await JSONResponse({})(scope, receive, send)
+
+    for frames, allowed in (("", "'none'"), (FRAMES_OF_A_SPACE, "https://huggingface.co https://*.hf.space")):
+        policy = TestClient(Guard(anything, {"testserver"}, frames=frames)).get("/").headers
+        assert policy["content-security-policy"].endswith(f"frame-ancestors {allowed}")
 
 
 def test_nothing_of_the_data_folder_but_uploads_can_be_served(tmp_path):

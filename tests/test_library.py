@@ -55,7 +55,7 @@ class CountingEmbedder(FakeEmbedder):
         gate, self.gate = self.gate, None
         if gate is not None:
             gate.reached.set()
-            assert gate.open.wait(10)
+            assert gate.open.wait(60)
         self.embedded += len(texts)
         return super().embed_passages(texts)
 
@@ -201,10 +201,10 @@ def in_a_thread(work):
 def test_a_version_accepted_while_the_old_one_is_embedded_wins(shelf):
     gate = shelf.embedder.gate = Gate()
     old = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of apples."))
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     newer = shelf.library.accept(ME, "notes.txt", b"The cellar is full of pears.")
     gate.open.set()
-    assert old.result(10).state is DocumentState.READING, "the newer version still waits"
+    assert old.result(60).state is DocumentState.READING, "the newer version still waits"
     assert shelf.library.ingest(newer.doc_id).state is DocumentState.SEARCHABLE
     assert shelf.library.original(ME, newer.doc_id).read_bytes() == b"The cellar is full of pears."
     assert "pears" in shelf.found("cellar")[0]
@@ -215,15 +215,15 @@ def test_an_undo_that_was_acknowledged_is_not_purged(shelf):
     shelf.library.delete(ME, document.doc_id)
     gate = shelf.embedder.gate = Gate()
     busy = in_a_thread(lambda: shelf.library.add(ME, "long.txt", b"Something long is embedded."))
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     started = shelf.clock.time
     shelf.clock.time = started + timedelta(seconds=11)
     purge = in_a_thread(shelf.library.purge_due)
     shelf.clock.time = started + timedelta(seconds=5)
     shelf.library.undo(ME, document.doc_id)
     gate.open.set()
-    busy.result(10)
-    assert purge.result(10) == 0
+    busy.result(60)
+    assert purge.result(60) == 0
     assert "honey" in shelf.found("honey")[0]
 
 
@@ -302,7 +302,7 @@ def closing_first(shelf):
 def test_a_failed_index_is_mended_until_it_works(shelf, monkeypatch):
     shelf.library.add(ME, "nature.md", TEXT.encode())
     shelf.library.open_index()
-    shelf.library._light.serving = False
+    shelf.library.layers.light.serving = False
     connect = shelf.index.connect
     monkeypatch.setattr(shelf.index, "connect", torn)
     with pytest.raises(IndexUnusable):
@@ -478,7 +478,7 @@ def test_vectors_that_the_index_missed_are_healed(shelf):
     shelf.index.upsert(
         collection, ["stranger#0"], np.ones((1, shelf.embedder.identity.dimension), np.float32)
     )
-    shelf.library._light.heal([ME], lambda: True)
+    shelf.library.layers.light.heal([ME], lambda: True)
     assert shelf.index.ids(collection) == before
 
 

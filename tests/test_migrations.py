@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
 from alembic import command
@@ -65,8 +64,8 @@ FIXED = {
     },
 }
 OURS = {
-    "sessions": {"owner"},
-    "messages": {"mode", "model", "thinking", "sources", "notices", "state", "usage"},
+    "sessions": {"owner", "deleted_at"},
+    "messages": {"mode", "model", "thinking", "sources", "notices", "state", "usage", "searched_for"},
     "documents": {
         "owner",
         "name",
@@ -74,12 +73,13 @@ OURS = {
         "size",
         "state",
         "error",
+        "error_code",
         "notes",
         "deleted_at",
         "previous",
     },
     "document_chunks": {"seq", "text_hash", "place", "tokens"},
-    "session_config": set(),
+    "session_config": {"scope", "temperature", "system_prompt"},
 }
 FOREIGN_KEYS = {
     "messages": {("session_id", "sessions", "session_id", "NO ACTION")},
@@ -125,6 +125,16 @@ def migrate_to(path, revision):
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     engine.dispose()
+
+
+def rows_of(connection, columns):
+    """The named columns of each table's rows: a later revision may have more."""
+    return {
+        table: connection.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall()
+        for table, names in columns.items()
+        # Tables of a later revision have none.
+        if names
+    }
 
 
 def find(connection, word):
@@ -201,7 +211,11 @@ def test_data_of_every_revision_survives_the_upgrade_and_is_found(path, revision
     migrate_to(path, revision)
     with sqlite3.connect(path) as connection:
         connection.executescript(A_ROW_OF_EVERYTHING)
-        before = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in metadata.tables}
+        columns = {
+            table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            for table in metadata.tables
+        }
+        before = rows_of(connection, columns)
     connection.close()
 
     for _ in range(2):
@@ -210,10 +224,12 @@ def test_data_of_every_revision_survives_the_upgrade_and_is_found(path, revision
         assert store.sessions.messages("local", "s")[0].content == "hello"
         assert store.embeddings.matrix("e", ["local"])[2].tolist() == [[1.0, 1.0]]
         assert store.settings.load() == {"top_k": 7}
+        assert store.sessions.config("local", "s").scope is None
+        assert store.documents.get("local", "d").error_code is None
         store.close()
 
     with sqlite3.connect(path) as connection:
-        assert before == {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in before}
+        assert rows_of(connection, columns) == before
         connection.execute(
             "INSERT INTO document_chunks (chunk_id, doc_id, chunk_index, text, chroma_id, seq)"
             " VALUES ('d:2', 'd', 1, 'a new zebra', 'd:2', 2)"
@@ -250,20 +266,13 @@ def test_full_text_survives_a_rebuild_of_its_table_and_a_vacuum(fresh, path):
     connection.close()
 
 
-def test_a_start_with_an_up_to_date_database_is_quick_and_needs_no_alembic(fresh, path):
+def test_a_start_with_an_up_to_date_database_needs_no_alembic(fresh, path):
     code = (
         "import sys, pathlib; from companion.storage.store import Store;"
         "Store.open(pathlib.Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        database = Database.open(path)
-        took.append(time.perf_counter() - start)
-        database.close()
-    assert min(took) < 0.05
 
 
 def test_a_database_of_a_newer_program_is_refused_unchanged(fresh, path):

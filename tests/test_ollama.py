@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-import time
 from contextlib import aclosing
+from datetime import datetime
 
 import pytest
 
@@ -19,9 +19,11 @@ from companion.errors import (
 )
 from companion.inference import ollama as ollama_module
 from companion.inference.ollama import Ollama
-from tests.ollama_server import OllamaServer, ServedModel, Thinking
+from tests.ollama_server import LATEST_DATE, OllamaServer, ServedModel, Thinking
 
 MODEL = "llama3.2:latest"
+NEVER_S = 3600.0
+"""Of an answer that no test lives to see."""
 
 
 @pytest.fixture
@@ -104,11 +106,9 @@ async def test_details_are_asked_once_per_model_and_again_when_it_changed(server
 
 async def test_slow_details_do_not_hold_up_the_list(server, monkeypatch):
     monkeypatch.setattr(ollama_module, "SHOW_BUDGET_S", 0.1)
-    server.slow_s = {"/api/show": 5}
-    begun = time.monotonic()
+    server.slow_s = {"/api/show": NEVER_S}
     [model] = await engine(server).models()
     assert (model.name, model.context_length) == (MODEL, None)
-    assert time.monotonic() - begun < 2
 
 
 async def test_the_list_comes_although_nobody_tells_what_is_loaded(server):
@@ -128,15 +128,14 @@ async def test_an_answer_comes_piece_by_piece_and_ends_with_what_it_cost(server)
     server.load_s = 0.05
     pieces = await collect(engine(server).stream(question()))
     assert pieces[:-1] == [Token("Hello"), Token(" there"), Token(".")]
-    assert pieces[-1] == EngineDone("stop", Usage(7, 3, load_ms=50, prompt_ms=10, answer_ms=20))
+    cost = Usage(7, 3, load_ms=50, prompt_ms=10, answer_ms=20, cached_tokens=0)
+    assert pieces[-1] == EngineDone("stop", cost)
 
 
 async def test_pieces_are_there_before_the_answer_is_whole(server):
-    server.delay_s = 0.3
-    begun = time.monotonic()
+    server.delay_s = NEVER_S
     async with aclosing(engine(server).stream(question())) as stream:
         assert await anext(stream) == Token("Hello")
-        assert time.monotonic() - begun < 0.3
 
 
 async def test_ollama_gets_the_whole_request_and_no_word_on_thinking(server):
@@ -216,10 +215,9 @@ async def test_a_broken_answer_keeps_its_pieces_and_is_a_failure(server, failure
     assert type(caught) is error
 
 
-async def test_nobody_there_is_told_within_a_second(server):
+async def test_nobody_there_is_told_at_every_door(server):
     server.stop()
     subject = engine(server)
-    begun = time.monotonic()
     try:
         for attempt in (
             subject.models(),
@@ -229,7 +227,6 @@ async def test_nobody_there_is_told_within_a_second(server):
         ):
             with pytest.raises(EngineUnavailable, match="start it with `ollama serve`"):
                 await attempt
-        assert time.monotonic() - begun < 1
     finally:
         server.start()
     assert await subject.models()
@@ -257,20 +254,18 @@ async def test_a_proxy_for_the_web_never_sees_a_local_question(server, monkeypat
 
 async def test_silence_in_an_answer_ends_it(server):
     server.failure = "silent"
-    begun = time.monotonic()
     pieces, caught = await collect_until_error(
-        engine(server, silence_timeout_s=0.2, load_timeout_s=5).stream(question())
+        engine(server, silence_timeout_s=0.5, load_timeout_s=NEVER_S).stream(question())
     )
     assert pieces == [Token("Hello")]
     assert type(caught) is EngineSilent
-    assert time.monotonic() - begun < 1.5
 
 
 async def test_the_first_piece_may_take_as_long_as_loading(server):
-    server.load_s = 0.5
-    pieces = await collect(engine(server, silence_timeout_s=0.2, load_timeout_s=5).stream(question()))
+    server.load_s = 2
+    pieces = await collect(engine(server, silence_timeout_s=1, load_timeout_s=60).stream(question()))
     assert isinstance(pieces[-1], EngineDone)
-    server.loaded, server.load_s = {}, 5
+    server.loaded, server.load_s = {}, NEVER_S
     pieces, caught = await collect_until_error(
         engine(server, silence_timeout_s=0.1, load_timeout_s=0.3).stream(question())
     )
@@ -280,24 +275,25 @@ async def test_the_first_piece_may_take_as_long_as_loading(server):
 # --- stopping ---------------------------------------------------------------------------
 
 
-def left_within(server, begun, seconds):
-    server.wait_for(lambda it: it.disconnects, 2)
-    return server.disconnects[0].at - begun < seconds
+async def was_left(server):
+    """Somebody went before the answer was whole."""
+    await asyncio.to_thread(
+        server.wait_for, lambda it: [gone.path for gone in it.disconnects] == ["/api/chat"]
+    )
 
 
-async def test_stop_while_the_prompt_is_read_reaches_ollama_at_once(server):
-    server.first_delay_s = 30
+async def test_stop_while_the_prompt_is_read_reaches_ollama(server):
+    server.first_delay_s = NEVER_S
     task = asyncio.create_task(collect(engine(server).stream(question())))
     # The model is loaded, the prompt is being read.
     await asyncio.to_thread(server.wait_for, lambda it: it.loads)
-    begun = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(left_within, server, begun, 0.2)
+    await was_left(server)
 
 
-async def test_stop_in_the_middle_of_an_answer_reaches_ollama_at_once(server):
+async def test_stop_in_the_middle_of_an_answer_reaches_ollama(server):
     server.failure = "silent"
     subject = engine(server)
     arrived = asyncio.Event()
@@ -308,20 +304,18 @@ async def test_stop_in_the_middle_of_an_answer_reaches_ollama_at_once(server):
 
     task = asyncio.create_task(read())
     await arrived.wait()
-    begun = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(left_within, server, begun, 0.2)
+    await was_left(server)
 
 
-async def test_closing_the_stream_reaches_ollama_at_once(server):
-    server.reply, server.delay_s = ["a"] * 1000, 0.05
+async def test_closing_the_stream_reaches_ollama(server):
+    server.reply, server.delay_s = ["a"] * 100_000, 0.01
     stream = engine(server).stream(question())
     await anext(stream)
-    begun = time.monotonic()
     await stream.aclose()
-    assert await asyncio.to_thread(left_within, server, begun, 0.2)
+    await was_left(server)
 
 
 async def test_a_whole_answer_is_no_early_leave(server):
@@ -340,6 +334,15 @@ async def test_loading_asks_with_the_window_that_will_be_used(server):
     assert "prompt" not in server.asked("/api/generate")[0]
 
 
+async def test_a_loaded_model_tells_its_memory_and_until_when_it_stays(server):
+    server.models = [ServedModel(MODEL, size=3_000, vram=2_000), ServedModel("other:1b")]
+    server.loaded = {MODEL: 4096}
+    here, not_here = await engine(server).models()
+    assert (here.memory, here.vram) == (3_000, 2_000)
+    assert here.expires_at == datetime.fromisoformat(LATEST_DATE)
+    assert (not_here.memory, not_here.vram, not_here.expires_at) == (None, None, None)
+
+
 async def test_a_missing_model_cannot_be_loaded(server):
     with pytest.raises(ModelMissing, match="ollama pull nothing"):
         await engine(server).load("nothing", 4096)
@@ -348,15 +351,13 @@ async def test_a_missing_model_cannot_be_loaded(server):
 @pytest.mark.parametrize("name", [MODEL, "llama3.2"])
 async def test_unloading_waits_until_the_memory_is_free(server, name):
     server.loaded, server.unload_s = {MODEL: 4096}, 0.4
-    begun = time.monotonic()
     await engine(server).unload(name)
-    assert time.monotonic() - begun >= 0.39
     assert server.loaded == {}
 
 
 async def test_a_model_in_use_by_another_is_not_waited_for_for_ever(server, monkeypatch):
     monkeypatch.setattr(ollama_module, "FREEING_TIMEOUT_S", 0.3)
-    server.loaded, server.unload_s = {MODEL: 4096}, 5
+    server.loaded, server.unload_s = {MODEL: 4096}, NEVER_S
     with pytest.raises(EngineBusy, match="another program"):
         await engine(server).unload(MODEL)
 
@@ -368,6 +369,8 @@ async def test_a_download_tells_how_far_it_is(server):
         ("pulling aaa", 0, 1000),
         ("pulling aaa", 500, 1000),
         ("pulling aaa", 1000, 1000),
+        ("verifying sha256 digest", None, None),
+        ("writing manifest", None, None),
         ("success", None, None),
     ]
     assert [model.name for model in await engine(server).models()] == [MODEL, "qwen3:4b"]
@@ -378,11 +381,32 @@ async def test_an_unknown_model_cannot_be_downloaded(server):
         await collect(engine(server).pull("unknown-model"))
 
 
-@pytest.mark.parametrize("failure", ["fin", "no_done", "garbage"])
+@pytest.mark.parametrize("failure", ["fin", "rst", "no_done", "garbage", "half_line"])
 async def test_a_download_cut_off_is_a_failure(server, failure):
     server.failure, server.failing = failure, {"/api/pull"}
-    with pytest.raises(StreamBroken):
+    with pytest.raises(StreamBroken, match="The download of qwen3:4b was cut off"):
         await collect(engine(server).pull("qwen3:4b"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("disk_line", "no room for qwen3:4b"),
+        ("offline_line", "internet connection"),
+        ("error_line", "Ollama broke off: an error was"),
+    ],
+)
+async def test_a_download_that_breaks_off_says_why(server, failure, words):
+    server.failure, server.failing = failure, {"/api/pull"}
+    with pytest.raises(EngineError, match=words):
+        await collect(engine(server).pull("qwen3:4b"))
+
+
+async def test_a_download_that_says_nothing_more_is_given_up(server):
+    server.failure, server.failing = "silent", {"/api/pull"}
+    subject = Ollama(server.url, silence_timeout_s=1, load_timeout_s=0.2)
+    with pytest.raises(EngineSilent, match="start the download again"):
+        await collect(subject.pull("qwen3:4b"))
 
 
 # --- event loops ------------------------------------------------------------------------
@@ -414,24 +438,12 @@ async def test_closing_twice_is_harmless_and_it_still_answers(server):
     assert await subject.models()
 
 
-async def test_the_first_token_costs_no_more_than_with_the_bare_client(server):
-    """A guard against a gross delay; the bar of 1.05 is measured by the benchmarks."""
-    import ollama
-
-    server.first_delay_s, server.reply = 0.05, ["x"]
-    subject, raw = engine(server), ollama.AsyncClient(server.url)
-    ours, theirs = [], []
-    for _ in range(5):
-        begun = time.perf_counter()
-        async with aclosing(subject.stream(question())) as stream:
-            await anext(stream)
-        ours.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
-        async for _piece in await raw.chat(MODEL, [{"role": "user", "content": "x"}], stream=True):
-            theirs.append(time.perf_counter() - begun)
-            break
-    await raw.close()
-    assert sorted(ours)[2] < 1.5 * sorted(theirs)[2]
+async def test_an_answer_costs_one_request_and_no_other(server):
+    """As with the bare client; how soon the first word comes is measured by the benchmarks."""
+    subject = engine(server)
+    for _ in range(3):
+        await collect(subject.stream(question()))
+    assert [(asked.method, asked.path) for asked in server.requests] == [("POST", "/api/chat")] * 3
 
 
 def test_a_port_without_listener_is_free_again_after_the_server_stopped(server):

@@ -5,125 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from companion.app import build
-from companion.config import Settings
 from companion.domain import LOCAL_OWNER, ModelInfo, Thought
 from companion.errors import CompanionError
-from tests.browser import DESKTOP, PHONE, Watch, chromium, expect, free_port, require_chromium, serving
-from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, Gate, ScriptedEngine, done
+from tests.browser import PHONE, expect
+from tests.desk import ANSWER, CITATION, NOTE, answered, ask, choose, row, session_of, upload
+from tests.fakes import MODEL, THINKER, TINY, Gate, done
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.browser,
     # The server runs in this process, and its warnings are Gradio's, pandas's and uvicorn's own.
     pytest.mark.filterwarnings("ignore"),
 ]
-
-ANSWER = ["The app ", "keeps your files ", "on this machine [1]. ", "Nothing leaves it."]
-CITATION = ".message-content a[href^='#src-']"
-NOTE = "The lighthouse of Skagen was painted green in 1998.\n\nIts keeper was called Ingrid Holm."
-
-
-class Desk:
-    """A person in front of a browser, and the two engines that answer them."""
-
-    def __init__(self, url, companion, ollama, browser):
-        self.url = url
-        self.companion = companion
-        self.ollama = ollama
-        self.browser = browser
-        self.contexts = []
-        self.watch = None
-
-    def sit_down(self, path="/", *, viewport=DESKTOP, **options):
-        context = self.browser.new_context(viewport=viewport, **options)
-        self.contexts.append(context)
-        self.watch = Watch(context, self.url)
-        return self.open(context.new_page(), path)
-
-    def open(self, page, path="/"):
-        page.goto(self.url + path)
-        expect(page.locator("#lc-box textarea")).to_be_visible()
-        # The first view has come from the server when the list of chats stands.
-        expect(page.locator(".lc-sessions")).to_be_attached()
-        return page
-
-    def says(self, *pieces, **usage):
-        self.ollama.scripts = [[*pieces, done(**usage)]]
-
-    def tidy(self):
-        """As on the first day, whatever the test before left."""
-        for session in self.companion.sessions.list(LOCAL_OWNER):
-            self.companion.sessions.delete(LOCAL_OWNER, session.session_id)
-        for document in self.companion.library.documents(LOCAL_OWNER):
-            if document.owner == LOCAL_OWNER:
-                self.companion.library.delete(LOCAL_OWNER, document.doc_id)
-        preferences = self.companion.settings
-        self.companion.store.settings.save(
-            {
-                "model_name": MODEL.name,
-                "thinking_mode": "rag",
-                "top_k": preferences.top_k,
-                "cot_iterations": 2,
-            }
-        )
-        self.ollama.scripts = []
-        self.ollama.cancelled.clear()
-        self.ollama.offered = [MODEL, THINKER]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    require_chromium()
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), port=free_port(), offline=True)
-    ollama = ScriptedEngine(models=[MODEL, THINKER])
-    tiny = ScriptedEngine(models=[TINY], name="builtin")
-    companion = build(settings, engines=[ollama, tiny], light=FakeEmbedder())
-    with serving(companion, settings) as url, chromium() as browser:
-        page = browser.new_page()
-        page.goto(url)
-        expect(page.locator(".lc-pill.is-ready")).to_be_visible(timeout=60_000)
-        page.close()
-        yield Desk(url, companion, ollama, browser)
-
-
-@pytest.fixture
-def desk(server):
-    server.tidy()
-    yield server
-    for context in server.contexts:
-        context.close()
-    server.contexts.clear()
-
-
-def ask(page, text):
-    page.locator("#lc-box textarea").fill(text)
-    page.keyboard.press("Enter")
-
-
-def answered(page):
-    expect(page.locator(".lc-copy").last).to_be_visible(timeout=15_000)
-    expect(page.locator("#lc-box .submit-button")).to_be_visible()
-
-
-def upload(page, *files):
-    page.get_by_role("tab", name="Documents").click()
-    page.locator("#lc-dropzone input[type=file]").set_input_files([str(file) for file in files])
-
-
-def row(page, file):
-    return page.locator(".lc-doc", has_text=file.name)
-
-
-def choose(page, dropdown, label):
-    page.locator(f"{dropdown} input").click()
-    page.get_by_role("option", name=re.compile(re.escape(label))).click()
-
-
-@pytest.fixture
-def note(tmp_path):
-    path = tmp_path / "lighthouse notes.txt"
-    path.write_text(NOTE, encoding="utf-8")
-    return path
 
 
 def test_a_question_is_answered_word_by_word_with_its_thoughts_apart(desk):
@@ -153,7 +46,7 @@ def test_the_question_stands_there_before_the_model_says_anything(desk):
     desk.says(gate, "Done.")
     page = desk.sit_down()
     ask(page, "Which formats can it read?")
-    expect(page.get_by_test_id("user")).to_contain_text("Which formats can it read?", timeout=2000)
+    expect(page.get_by_test_id("user")).to_contain_text("Which formats can it read?")
     expect(page.locator("#lc-box textarea")).to_have_value("")
     gate.open.set()
     answered(page)
@@ -178,17 +71,14 @@ def test_a_citation_opens_the_passage_it_stands_on_also_after_a_reload(desk):
     shown = page.locator(".lc-card.is-hit .lc-text").inner_text()
     stored = desk.companion.store.sessions.messages(LOCAL_OWNER, session_of(page))[-1].sources[0]
     passage, _ = desk.companion.library.passage(LOCAL_OWNER, stored.chunk_id)
-    assert shown.split() == passage.text.split()
+    words = re.compile(r"\w+")
+    assert words.findall(shown) == words.findall(passage.text)
     page.locator(".lc-close").click()
     expect(page.locator(".lc-sources")).not_to_be_visible()
     page.reload()
     page.locator(CITATION).first.click()
     expect(page.locator(".lc-card.is-hit .lc-text")).to_be_visible()
     assert desk.watch.errors == []
-
-
-def session_of(page):
-    return re.search(r"session=(\w+)", page.url)[1]
 
 
 def test_a_citation_of_an_answer_in_the_making_opens_too(desk):
@@ -205,7 +95,7 @@ def test_a_citation_of_an_answer_in_the_making_opens_too(desk):
 def test_an_old_citation_says_that_its_passage_is_gone(desk, note):
     page = desk.sit_down()
     upload(page, note)
-    expect(row(page, note).locator(".is-searchable")).to_be_visible(timeout=20_000)
+    expect(row(page, note).locator(".is-searchable")).to_be_visible()
     page.get_by_role("tab", name="Chat").click()
     desk.says("It was painted green [1].")
     ask(page, "What colour is the lighthouse of Skagen?")
@@ -240,7 +130,7 @@ def test_stop_reaches_the_model_and_keeps_what_was_said(desk):
     expect(page.locator("#lc-chat")).to_contain_text("As far as this")
     page.locator("#lc-box .stop-button").click()
     expect(page.locator("#lc-chat")).to_contain_text("You stopped this answer.")
-    assert desk.ollama.cancelled.wait(5)
+    assert desk.ollama.cancelled.wait(60)
     answered(page)
     page.reload()
     expect(page.locator("#lc-chat")).to_contain_text("As far as this")
@@ -267,7 +157,7 @@ def test_another_chat_can_be_looked_at_while_one_is_answered(desk):
     expect(page.locator(".lc-welcome")).to_be_visible()
     expect(page.locator(".lc-session.is-busy")).to_have_count(1)
     gate.open.set()
-    expect(page.locator(".lc-session.is-busy")).to_have_count(0, timeout=10_000)
+    expect(page.locator(".lc-session.is-busy")).to_have_count(0)
     expect(page.locator(".lc-welcome")).to_be_visible()
     expect(page.locator("#lc-chat")).not_to_contain_text("and the rest.")
     page.locator(".lc-open").first.click()
@@ -304,19 +194,19 @@ def test_mode_and_model_are_kept_over_a_reload(desk):
     expect(page.locator("#lc-model input")).to_have_value(THINKER.name)
 
 
-def test_a_model_that_appears_is_listed_within_ten_seconds(desk):
+def test_a_model_that_appears_is_listed_without_a_reload(desk):
     page = desk.sit_down()
     desk.ollama.offered = [MODEL, THINKER, ModelInfo("brand-new:1b", "ollama", 1, 8192)]
     page.locator("#lc-model input").click()
-    expect(page.get_by_role("option", name="brand-new:1b")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("option", name="brand-new:1b")).to_be_visible()
 
 
-def test_the_models_of_an_engine_that_went_away_are_not_offered_ten_seconds_later(desk):
+def test_the_models_of_an_engine_that_went_away_are_soon_not_offered(desk):
     page = desk.sit_down()
     page.locator("#lc-model input").click()
     expect(page.get_by_role("option", name=THINKER.name)).to_be_visible()
     desk.ollama.offered = []
-    expect(page.get_by_role("option", name=THINKER.name)).to_have_count(0, timeout=10_000)
+    expect(page.get_by_role("option", name=THINKER.name)).to_have_count(0)
     page.keyboard.press("Escape")
     page.locator(".lc-welcome h1").click()
     expect(page.locator("#lc-model input")).to_have_value(f"{MODEL.name} (not available)")
@@ -363,17 +253,21 @@ def test_with_a_chat_open_nothing_is_saved_when_one_setting_is_invalid(desk):
     page.locator("#lc-save").click()
     expect(page.locator("#lc-set-cot_iterations .lc-error")).to_contain_text("from 1 to 3")
     expect(page.locator("#lc-saved")).to_contain_text("Not saved")
-    page.reload()
-    page.get_by_role("tab", name="Settings").click()
-    expect(top_k).to_have_value(before)
-    expect(page.locator("#lc-set-cot_iterations input")).to_have_value("2")
+    # In this tab what was typed stays; another one shows what is stored.
+    other = desk.open(page.context.new_page(), "/?session=" + session_of(page))
+    other.get_by_role("tab", name="Settings").click()
+    expect(other.locator("#lc-set-top_k input")).to_have_value(before)
+    expect(other.locator("#lc-set-cot_iterations input")).to_have_value("2")
 
 
 def test_settings_are_labelled_with_the_names_they_have_elsewhere(desk):
     page = desk.sit_down()
     page.get_by_role("tab", name="Settings").click()
-    for label in ("Passages (top_k)", "Quiet time (idle_threshold_s)", "How to answer (thinking_mode)"):
-        expect(page.locator("#lc-setpane").get_by_text(label, exact=True)).to_be_visible()
+    names = {"top_k": "Passages", "idle_threshold_s": "Quiet time", "thinking_mode": "How to answer"}
+    for name, label in names.items():
+        field = page.locator(f"#lc-set-{name}")
+        expect(field.get_by_text(label, exact=True)).to_be_visible()
+        expect(field.locator("code")).to_have_text(name)
 
 
 def test_settings_are_kept_over_a_reload(desk):
@@ -415,7 +309,7 @@ def test_an_uploaded_file_is_listed_and_answers_come_from_it(desk, note):
     page = desk.sit_down()
     upload(page, note)
     mine = row(page, note)
-    expect(mine.locator(".is-searchable")).to_be_visible(timeout=20_000)
+    expect(mine.locator(".is-searchable")).to_be_visible()
     mine.locator(".lc-docname").click()
     expect(page.locator(".lc-sources")).to_contain_text("Ingrid Holm")
     page.locator(".lc-close").click()
@@ -432,7 +326,7 @@ def test_an_uploaded_file_is_listed_and_answers_come_from_it(desk, note):
 def test_the_same_file_again_is_said_to_be_there_already(desk, note):
     page = desk.sit_down()
     upload(page, note)
-    expect(page.locator(".lc-results")).to_contain_text("1 file taken in", timeout=20_000)
+    expect(page.locator(".lc-results")).to_contain_text("1 file taken in")
     upload(page, note)
     expect(page.locator(".lc-results")).to_contain_text("lighthouse notes.txt is already there.")
     expect(page.locator(".lc-results")).not_to_contain_text("taken in")
@@ -458,7 +352,7 @@ def test_a_deleted_document_can_be_brought_back(desk, note):
     page = desk.sit_down()
     upload(page, note)
     mine = row(page, note)
-    expect(mine.locator(".is-searchable")).to_be_visible(timeout=20_000)
+    expect(mine.locator(".is-searchable")).to_be_visible()
     mine.get_by_role("button", name="Delete").click()
     expect(mine).to_have_count(0)
     page.locator(".lc-undo button").click()
@@ -466,15 +360,19 @@ def test_a_deleted_document_can_be_brought_back(desk, note):
     expect(page.locator(".lc-undo")).not_to_be_visible()
 
 
+def is_found(desk, words):
+    hits = desk.companion.library.search(LOCAL_OWNER, words).hits
+    return any(words in hit.passage.text for hit in hits)
+
+
 def test_replacing_a_document_keeps_one_and_keeping_both_makes_two(desk, note):
     page = desk.sit_down()
     upload(page, note)
     rows = page.locator(".lc-doc", has_text="lighthouse notes")
-    expect(rows.locator(".is-searchable")).to_have_count(1, timeout=20_000)
+    expect(rows.locator(".is-searchable")).to_have_count(1)
     note.write_text(NOTE + "\n\nThe lamp was lit with whale oil.", encoding="utf-8")
     upload(page, note)
-    expect(page.locator(".lc-results")).to_have_count(0)
-    expect(page.locator(".lc-results")).to_be_visible(timeout=20_000)
+    until(lambda: is_found(desk, "whale oil"))
     rows.first.locator(".lc-docname").click()
     expect(page.locator(".lc-sources")).to_contain_text("whale oil")
     expect(rows).to_have_count(1)
@@ -482,13 +380,13 @@ def test_replacing_a_document_keeps_one_and_keeping_both_makes_two(desk, note):
     page.get_by_label("keep both").check()
     note.write_text("Quite another text about the sea.", encoding="utf-8")
     upload(page, note)
-    expect(rows.locator(".is-searchable")).to_have_count(2, timeout=20_000)
+    expect(rows.locator(".is-searchable")).to_have_count(2)
 
 
 def test_documents_are_found_by_name_and_samples_are_read_only(desk, note):
     page = desk.sit_down()
     upload(page, note)
-    expect(page.locator(".lc-doc", has_text="lighthouse")).to_be_visible(timeout=20_000)
+    expect(page.locator(".lc-doc", has_text="lighthouse")).to_be_visible()
     assert page.locator(".lc-samples .lc-doc").count() > 0
     expect(page.locator(".lc-samples")).to_contain_text("not searched any more")
     expect(page.locator(".lc-samples [data-act=delete]")).to_have_count(0)
@@ -533,7 +431,6 @@ def test_chats_are_found_renamed_and_deleted(desk):
     expect(fruit).to_be_visible()
     fruit.hover()
     fruit.get_by_role("button", name="Delete").click()
-    page.locator(".lc-yes").click()
     expect(page.locator(".lc-session")).to_have_count(1)
     expect(page.locator(".lc-welcome")).to_be_visible()
 
@@ -549,7 +446,7 @@ def test_text_of_models_and_documents_runs_nothing_and_calls_nobody(desk, tmp_pa
     page_of_evil.write_text(f"# {hostile}\n\nThe lighthouse says {hostile}", encoding="utf-8")
     page = desk.sit_down()
     upload(page, page_of_evil)
-    expect(row(page, page_of_evil).locator(".is-searchable")).to_be_visible(timeout=20_000)
+    expect(row(page, page_of_evil).locator(".is-searchable")).to_be_visible()
     row(page, page_of_evil).locator(".lc-docname").click()
     expect(page.locator(".lc-sources")).to_contain_text("The lighthouse says")
     page.locator(".lc-close").click()
@@ -575,51 +472,11 @@ def test_a_broken_model_is_said_in_one_sentence(desk):
     expect(page.locator(".lc-note.is-failed")).to_be_visible()
 
 
-def test_a_reader_who_scrolls_up_is_left_where_they_are(desk):
-    gate = Gate()
-    lines = [f"Line {number} of a long answer.\n\n" for number in range(60)]
-    desk.says(*lines, gate, *[f"Later line {number}.\n\n" for number in range(30)])
-    page = desk.sit_down()
-    ask(page, "Tell me everything about documents")
-    expect(page.locator("#lc-chat")).to_contain_text("Line 59")
-    log = page.locator("#lc-chat .bubble-wrap")
-    below = "e => e.scrollHeight - e.clientHeight - e.scrollTop"
-    page.wait_for_function(f"{below} < 3", arg=log.element_handle(), timeout=5000)
-    log.hover()
-    page.mouse.wheel(0, -600)
-    page.wait_for_function(f"{below} > 300", arg=log.element_handle(), timeout=5000)
-    before = log.evaluate("e => e.scrollTop")
-    gate.open.set()
-    expect(page.locator("#lc-chat")).to_contain_text("Later line 29")
-    answered(page)
-    assert abs(log.evaluate("e => e.scrollTop") - before) < 5
-
-
 def test_a_keystroke_is_a_sign_of_the_user(desk):
     page = desk.sit_down()
-    before = desk.companion.last_activity
-    with page.expect_response(
-        lambda response: "gradio_api" in response.url and response.request.method == "POST"
-    ):
-        page.locator("#lc-box textarea").press_sequentially("Hel")
-    assert desk.companion.last_activity > before
-
-
-def test_long_chats_show_their_end_and_the_rest_on_demand(desk):
-    session = desk.companion.store.sessions
-    desk.says("The newest answer.")
-    page = desk.sit_down()
-    ask(page, "The very first question")
-    answered(page)
-    key = session_of(page)
-    for number in range(60):
-        session.add_message(LOCAL_OWNER, key, "user", f"Question number {number}")
-    page.reload()
-    expect(page.locator("#lc-chat")).to_contain_text("Question number 59")
-    expect(page.get_by_test_id("user").first).not_to_contain_text("The very first question")
-    page.get_by_role("button", name="Show earlier").click()
-    expect(page.locator("#lc-chat")).to_contain_text("The very first question")
-    expect(page.get_by_role("button", name="Show earlier")).not_to_be_visible()
+    before = desk.companion.deepening.last_sign
+    page.locator("#lc-box textarea").press_sequentially("Hel")
+    until(lambda: desk.companion.deepening.last_sign != before)
 
 
 def test_a_phone_shows_one_thing_at_a_time_and_never_scrolls_sideways(desk):
@@ -636,6 +493,7 @@ def test_a_phone_shows_one_thing_at_a_time_and_never_scrolls_sideways(desk):
     )
     assert page.evaluate(narrow)
     page.locator(CITATION).first.click()
+    expect(page.locator(".lc-card.is-hit .lc-text")).to_be_in_viewport()
     box = page.locator(".lc-sources").bounding_box()
     assert (box["x"], box["width"]) == (0, PHONE["width"])
     page.locator(".lc-close").click()
@@ -674,4 +532,4 @@ def test_a_path_that_was_not_uploaded_is_refused(desk):
 
     for path in ("/etc/passwd", str(Path(__file__)), "../../etc/passwd"):
         with pytest.raises(InvalidInput):
-            uploaded(path)
+            uploaded(desk.companion.arrivals, LOCAL_OWNER, path)

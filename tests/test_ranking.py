@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.library import ranking
+from companion.tuning import QUESTION_TERMS
 
 SCORES = st.dictionaries(st.text(min_size=1, max_size=4), st.floats(-50, 50), max_size=30)
 
@@ -34,13 +35,50 @@ def test_a_share_of_one_leaves_the_second_ranking_alone():
     assert ranking.top(ranking.mix({"a": 1.0, "b": 0.0}, {"b": 3.0, "a": 1.0}, 1.0), 1) == {"b": 1.0}
 
 
+LIGHT = {f"{number:03d}": 0.6 - number / 1000 for number in range(200)}
+
+
+def test_what_a_single_passage_says_is_found_though_it_means_little_to_an_embedder():
+    for holder in ("199", "elsewhere"):
+        assert list(ranking.top(ranking.fuse(LIGHT, {holder: 7.5}), 1)) == [holder]
+
+
+def test_a_word_of_many_passages_does_not_beat_a_meaning():
+    words = {f"{number:03d}": 2.0 + number % 3 for number in range(200)}
+    near = LIGHT | {"007": 0.95}
+    assert list(ranking.top(ranking.fuse(near, words), 1)) == ["007"]
+
+
+@given(SCORES)
+def test_standard_scores_keep_the_order_and_begin_at_nothing(scores):
+    told = ranking.standard(scores)
+    assert set(told) == set(scores)
+    assert all(score >= 0 for score in told.values())
+    for one in scores:
+        for other in scores:
+            if scores[one] < scores[other]:
+                assert told[one] <= told[other]
+
+
+def test_a_library_of_one_passage_is_ranked_too():
+    assert ranking.fuse({"a": 0.4}, {"a": 1.2})["a"] > 1
+    assert ranking.fuse({"a": 0.4}, {}) == {"a": 0.5}
+    assert ranking.fuse({}, {}) == {}
+
+
+def test_in_a_small_library_a_word_of_one_long_document_outweighs_what_only_seems_alike():
+    light = {f"other {number}": 0.2 + number / 300 for number in range(60)} | {"alike": 0.48}
+    lexical = {f"part {number}": 7.5 for number in range(6)}
+    assert set(ranking.top(ranking.fuse(light, lexical), 6)) == set(lexical)
+
+
 def test_feedback_asks_for_what_the_best_passages_say():
     vectors = {key: np.eye(4, dtype=np.float32)[[number]] for number, key in enumerate("abcd")}
     query = ranking.feedback_query({"a": 1.0, "b": 0.5, "c": 0.25, "d": 0.1}, vectors)
     assert query is not None
     assert np.allclose(np.linalg.norm(query), 1)
-    assert query[0] > query[1] > query[2] > 0
-    assert query[3] == 0, "only the best three are asked"
+    assert query[0] > query[1] > 0
+    assert query[2] == query[3] == 0, "only the best two are asked"
 
 
 def test_no_feedback_without_vectors():
@@ -59,7 +97,7 @@ def test_a_question_of_common_words_only_keeps_them():
 
 def test_a_very_long_question_is_cut():
     question = " ".join(f"word{number}" for number in range(10_000))
-    assert len(ranking.search_terms(question, lambda _w: 1, 10)) == ranking.MAX_TERMS
+    assert len(ranking.search_terms(question, lambda _w: 1, 10)) == QUESTION_TERMS
 
 
 @given(st.integers(1, 40), st.integers(1, 60))

@@ -25,7 +25,7 @@ MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 def shown_default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "the user's data folder"
-    if field.default is None:
+    if field.default in (None, ""):
         return "–"
     value = field.default.value if isinstance(field.default, Enum) else field.default
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -1,9 +1,14 @@
 """What is shown is made from values, holds nothing harmful, and says things plainly."""
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from html import unescape
 
 import pytest
 
+from companion.chat.packing import Estimate
+from companion.conditions import Action, Condition
 from companion.domain import (
     Document,
     DocumentState,
@@ -19,11 +24,19 @@ from companion.domain import (
     ThinkingMode,
     Thought,
     Token,
+    Totals,
     Usage,
 )
 from companion.library.library import Progress
-from companion.ui import render
 from companion.ui.markdown import harmless
+from companion.ui.render.conversation import Turn, conversation, cost_line, running
+from companion.ui.render.documents import Shelf, document_list, undo_bar, upload_results
+from companion.ui.render.models import model_choices
+from companion.ui.render.sessions import session_list
+from companion.ui.render.settings import complaint
+from companion.ui.render.sources import PASSAGES, Opened, passage_cards, source_cards
+from companion.ui.render.status import banner, pill
+from companion.ui.render.words import day_group, place, size
 from tests.fakes import passage
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -60,6 +73,10 @@ def document(**more):
         "updated_at": NOW, "passages": 12,
     }  # fmt: skip
     return Document(**{**values, **more})
+
+
+def listed(own, samples=(), progress=None):
+    return document_list(Shelf(own, samples, Totals(1, 1, 12, 2_100_000), progress or {}), NOW, UTC)
 
 
 def text_of(shown):
@@ -159,9 +176,9 @@ def test_plain_formatting_is_left_alone():
 
 def test_an_answer_has_its_search_its_thoughts_and_its_chips():
     message = answer(thinking="Hm.", usage=Usage(search_ms=12.4, thinking_ms=4200), mode=ThinkingMode.HYBRID)
-    search, thinking, said = render.conversation([message], NOW, UTC)
+    search, thinking, said = conversation([message], NOW, UTC)
     assert search["metadata"]["title"] == "Searched your documents"
-    assert search["metadata"]["log"] == "— light index, 12 ms"
+    assert search["metadata"]["log"] == "— 1 passage, light index, 12 ms"
     assert "guide.md" in search["content"]
     assert "page 3 · § Idle" in search["content"]
     assert thinking["metadata"] == {"title": "Thinking", "status": "done", "duration": 4.2}
@@ -169,13 +186,13 @@ def test_an_answer_has_its_search_its_thoughts_and_its_chips():
 
 
 def test_a_matched_citation_says_that_the_model_did_not_claim_it():
-    said = render.conversation([answer(sources=(source(matched=True),))], NOW, UTC)[-1]
+    said = conversation([answer(sources=(source(matched=True),))], NOW, UTC)[-1]
     assert "the model did not cite it" in said["content"]
 
 
 def test_a_search_without_a_find_says_so():
     message = answer("Nothing.", sources=(), usage=Usage(search_ms=3), mode=ThinkingMode.RAG)
-    assert "nothing relevant found" in render.conversation([message], NOW, UTC)[0]["metadata"]["log"]
+    assert "nothing relevant found" in conversation([message], NOW, UTC)[0]["metadata"]["log"]
 
 
 @pytest.mark.parametrize(
@@ -186,43 +203,77 @@ def test_a_search_without_a_find_says_so():
     ],
 )
 def test_an_answer_that_ended_early_says_so(state, sentence):
-    assert sentence in text_of(render.conversation([answer(state=state)], NOW, UTC))
+    assert sentence in text_of(conversation([answer(state=state)], NOW, UTC))
 
 
-def test_what_an_answer_cost_stands_below_it_in_one_line():
-    usage = Usage(answer_tokens=300, answer_ms=6000, first_token_ms=850)
-    shown = text_of(
-        render.conversation([answer(model="gemma3:4b", mode=ThinkingMode.RAG, usage=usage)], NOW, UTC)
-    )
-    assert "gemma3:4b · Documents (rag) · 300 tokens, 50/s, first after 850 ms" in shown
+def test_what_an_answer_cost_is_told_on_demand():
+    usage = Usage(answer_tokens=300, answer_ms=6000, first_token_ms=850, prompt_tokens=1234)
+    shown = text_of(conversation([answer(model="gemma3:4b", mode=ThinkingMode.RAG, usage=usage)], NOW, UTC))
+    details = shown[shown.index("<dl") : shown.index("</dl>")]
+    for fact in ("gemma3:4b", "Documents (rag)", "300 tokens", "50 tokens/s", "850 ms", "1,234 tokens"):
+        assert f"<dd>{fact}</dd>" in details
+        assert fact not in shown.replace(details, "").replace(">Documents (rag)</button>", "")
+
+
+def test_only_the_last_question_can_be_answered_again():
+    turns = [question("One?"), answer("One."), question("Two?"), answer("Two.")]
+    shown = conversation([replace(each, message_id=n) for n, each in enumerate(turns, 1)], NOW, UTC)
+    assert ["lc-again of-3" in text_of([each]) for each in shown if "metadata" not in each] == [False] * 3 + [
+        True
+    ]
+    assert ["is-edit" in text_of([each]) for each in shown if "metadata" not in each] == [True, False] * 2
+
+
+def test_an_answer_that_is_about_to_be_replaced_says_so():
+    turns = [replace(question("One?"), message_id=6), answer("One.")]
+    assert "stays until the new one" not in text_of(conversation(turns, NOW, UTC))
+    assert "stays until the new one" in text_of(conversation(turns, NOW, UTC, replaced=7))
+
+
+def test_a_question_without_an_answer_says_why_and_can_be_asked_again():
+    shown = text_of(conversation([question("One?")], NOW, UTC, failure="The disk is full."))
+    assert "The disk is full." in shown
+    assert "lc-again" in shown
+
+
+def test_the_words_of_a_question_are_kept_whole_for_an_edit():
+    raw = text_of(conversation([question("a  <b> & $x$\n\n\\c")], NOW, UTC))
+    kept = re.search(r'<span class="lc-raw">(.*?)</span>', raw)[1]
+    assert "\n" not in kept
+    assert unescape(kept) == "a  <b> & $x$\n\n\\c"
+
+
+def test_a_question_that_does_not_fit_is_said_to_be_too_long():
+    assert "about 1,240 of 4,096 tokens" in cost_line(Estimate(40, 0, 1000, 200, 4096))
+    assert "longer than the model" in cost_line(Estimate(40, 0, 1000, 200, 4096, cut=True))
 
 
 def test_a_message_shows_its_time_where_the_reader_is():
     east = timezone(timedelta(hours=5))
-    assert ">17:00<" in text_of(render.conversation([question("Hi")], NOW, east))
-    assert ">22 Nov 12:00<" in text_of(render.conversation([question("Hi")], NOW + timedelta(days=1), UTC))
+    assert ">17:00<" in text_of(conversation([question("Hi")], NOW, east))
+    assert ">22 Nov 12:00<" in text_of(conversation([question("Hi")], NOW + timedelta(days=1), UTC))
 
 
 def test_nothing_that_others_wrote_is_html_in_the_chat():
     message = answer(
         HOSTILE, thinking=HOSTILE, model=HOSTILE, notices=(HOSTILE,), sources=(source(document_name=HOSTILE),)
     )
-    shown = text_of(render.conversation([question(HOSTILE), message], NOW, UTC))
+    shown = text_of(conversation([question(HOSTILE), message], NOW, UTC))
     assert "<img" not in shown
 
 
 def test_a_running_answer_shows_what_has_come_so_far():
-    turn = render.Turn()
-    waiting = render.running(turn, 0.0)
+    turn = Turn()
+    waiting = running(turn, 0.0)
     assert "lc-wait" in text_of(waiting)
     turn.add(Retrieved((source(),), ("lexical", "light"), 12.0))
     turn.add(Thought("Hm, "))
-    thinking = render.running(turn, 4.4)
+    thinking = running(turn, 4.4)
     assert thinking[-1]["metadata"] == {"title": "Thinking", "status": "pending", "log": "4 s"}
     turn.add(Token("So it "))
     turn.add(Token("is [1]."))
     turn.add(Notice("The history was shortened."))
-    said = render.running(turn, 5.0)
+    said = running(turn, 5.0)
     assert "So it is [1](#src-live-1)." in said[-1]["content"]
     assert "The history was shortened." in said[-1]["content"]
     assert said[1]["metadata"]["status"] == "done"
@@ -237,31 +288,30 @@ def test_a_running_answer_shows_what_has_come_so_far():
 )
 def test_chats_stand_under_the_day_they_were_used(days, label):
     session = Session("s", "local", "Title", NOW, NOW - timedelta(days=days))
-    assert f"<h3>{label}</h3>" in render.session_list([session], None, lambda _: False, NOW, UTC)
+    assert f"<h3>{label}</h3>" in session_list([session], None, lambda _: False, NOW, UTC)
 
 
 def test_the_day_is_that_of_the_reader():
     late = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
-    assert render.day_group(late, NOW, UTC) == "Yesterday"
-    assert render.day_group(late, NOW, timezone(timedelta(hours=1))) == "Today"
+    assert day_group(late, NOW, UTC) == "Yesterday"
+    assert day_group(late, NOW, timezone(timedelta(hours=1))) == "Today"
 
 
 def test_lists_and_panels_escape_what_others_wrote():
     evil = '"><script>x</script>'
     session = Session(evil, "local", evil, NOW, NOW)
     near = passage(0, evil)
-    opened = render.Opened(source(document_name=evil, place=Place(heading=evil)), near, (near,), (near,))
+    opened = Opened(source(document_name=evil, place=Place(heading=evil)), near, (near,), (near,))
     pieces = [
-        render.session_list([session], evil, lambda _: True, NOW, UTC),
-        render.source_cards([opened], evil, 1),
-        render.passage_cards(document(name=evil, notes=(evil,)), [near]),
-        render.document_list(
-            [document(name=evil, error=evil, doc_id=evil, source_type=evil)], [], {}, NOW, UTC
-        ),
-        render.upload_results([(evil, evil)]),
-        render.undo_bar(document(name=evil, doc_id=evil), NOW),
-        render.pill("degraded", [evil], evil),
-        render.field_error(evil, True),
+        session_list([session], evil, lambda _: True, NOW, UTC),
+        source_cards([opened], evil, 1),
+        passage_cards(document(name=evil, notes=(evil,)), [near]),
+        listed([document(name=evil, error=evil, doc_id=evil, source_type=evil)]),
+        upload_results([(evil, evil)]),
+        undo_bar(document(name=evil, doc_id=evil), NOW),
+        pill("degraded", [Condition("no_model", "error", evil, Action("get_ollama", evil, evil))]),
+        banner([Condition("no_model", "error", evil, Action("try_again", evil))]),
+        complaint(evil, NOW),
     ]
     for piece in pieces:
         assert evil not in piece
@@ -270,50 +320,64 @@ def test_lists_and_panels_escape_what_others_wrote():
 
 def test_a_source_says_when_its_passage_changed_or_went():
     same = passage(1, "text")
-    kept = render.source_cards([render.Opened(source(text_hash=same.text_hash), same)], "7", 1)
-    changed = render.source_cards([render.Opened(source(text_hash="other"), same)], "7", 1)
-    gone = render.source_cards([render.Opened(source(), None)], "7", 1)
+    kept = source_cards([Opened(source(text_hash=same.text_hash), same)], "7", 1)
+    changed = source_cards([Opened(source(text_hash="other"), same)], "7", 1)
+    gone = source_cards([Opened(source(), None)], "7", 1)
     assert "since" not in kept
     assert "changed since" in changed
     assert "deleted since" in gone
 
 
 def test_only_the_clicked_source_is_open():
-    cards = render.source_cards([render.Opened(source(n), passage(n, "t")) for n in (1, 2)], "7", 2)
+    cards = source_cards([Opened(source(n), passage(n, "t")) for n in (1, 2)], "7", 2)
     assert cards.count("is-hit") == 1
     assert cards.index("is-hit") > cards.index('data-n="2"')
     assert 'data-key="7-2"' in cards
 
 
 def test_a_long_document_shows_its_first_passages_and_says_how_many_there_are():
-    shown = render.passage_cards(document(), [passage(n, "t") for n in range(450)])
-    assert shown.count("<details") == render.MOST_PASSAGES
+    shown = passage_cards(document(), [passage(n, "t") for n in range(450)])
+    assert shown.count("<details") == PASSAGES
     assert "the first 200 of 450 passages" in shown
+    assert 'data-most="400">Show 200 more<' in shown
+    more = passage_cards(document(), [passage(n, "t") for n in range(450)], 400)
+    assert "Show 50 more" in more
+    everything = passage_cards(document(), [passage(n, "t") for n in range(450)], 600)
+    assert everything.count("<details") == 450
+    assert "Show" not in everything
+
+
+def test_what_is_to_be_typed_stands_as_code():
+    away = Condition("no_ollama", "info", "Start it with `ollama serve` & wait.", Action("ask", "Ask"))
+    for shown in (banner([away]), pill("ready", [away])):
+        assert "Start it with <code>ollama serve</code> &amp; wait." in shown
+    failed = conversation([question("Why?")], NOW, UTC, failure="Pull it with `ollama pull x<y`.")
+    assert "<code>ollama pull x&lt;y</code>" in text_of(failed)
 
 
 def test_a_document_that_is_read_shows_how_far_it_is():
     reading = document(state=DocumentState.READING)
-    shown = render.document_list([reading], [], {"d1": Progress("embedding", 3, 9)}, NOW, UTC)
+    shown = listed([reading], progress={"d1": Progress("embedding", 3, 9)})
     assert "Indexing 3 of 9" in shown
     assert 'max="9" value="3"' in shown
-    assert "Waiting" in render.document_list([reading], [], {}, NOW, UTC)
+    assert "Waiting" in listed([reading])
 
 
 def test_the_sample_library_can_be_looked_at_and_not_changed():
-    shown = render.document_list([], [document(owner="sample")], {}, NOW, UTC)
+    shown = listed([], [document(owner="sample")])
     assert "They leave the search with the first document of your own." in shown
     assert 'data-act="open"' in shown
     assert 'data-act="delete"' not in shown
-    assert "not searched any more" in render.document_list([document()], [document()], {}, NOW, UTC)
+    assert "not searched any more" in listed([document()], [document()])
 
 
 def test_each_file_of_an_upload_has_its_result():
-    shown = render.upload_results([("a.pdf", None), ("b.pdf", "It needs a password.")])
+    shown = upload_results([("a.pdf", None), ("b.pdf", "It needs a password.")])
     assert "1 file" in shown
     assert "b.pdf: It needs a password." in shown
-    assert render.upload_results([("b.pdf", "b.pdf is empty.")]).count("b.pdf") == 1
-    assert render.upload_results([]) == ""
-    again = render.upload_results([], ["a <b>.pdf"])
+    assert upload_results([("b.pdf", "b.pdf is empty.")]).count("b.pdf") == 1
+    assert upload_results([]) == ""
+    again = upload_results([], ["a <b>.pdf"])
     assert "a &lt;b&gt;.pdf is already there." in again
     assert "taken in" not in again
 
@@ -321,7 +385,7 @@ def test_each_file_of_an_upload_has_its_result():
 def test_a_model_that_is_gone_stays_listed_and_says_so():
     here = ModelInfo("gemma3:4b", "ollama", 1, 8192)
     own = ModelInfo("SmolLM2", "builtin", 1, 8192)
-    assert render.model_choices([here, own], "old:1b") == [
+    assert model_choices([here, own], "old:1b") == [
         ("gemma3:4b", "gemma3:4b"),
         ("SmolLM2 (built-in)", "SmolLM2"),
         ("old:1b (not available)", "old:1b"),
@@ -340,10 +404,10 @@ def test_a_model_that_is_gone_stays_listed_and_says_so():
     ],
 )
 def test_sizes_are_said_as_people_say_them(bytes_, text):
-    assert render.size(bytes_) == text
+    assert size(bytes_) == text
 
 
 def test_places_name_page_heading_and_time():
-    assert render.place(Place(page=3, heading="Idle")) == "page 3 · § Idle"
-    assert render.place(Place(start_s=62, end_s=3725)) == "1:02–1:02:05"
-    assert render.place(Place()) == ""
+    assert place(Place(page=3, heading="Idle")) == "page 3 · § Idle"
+    assert place(Place(start_s=62, end_s=3725)) == "1:02–1:02:05"
+    assert place(Place()) == ""

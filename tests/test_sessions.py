@@ -1,12 +1,13 @@
 """What a conversation can be set to, and what is remembered for the next one."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from companion.chat.sessions import Sessions
 from companion.config import Settings
-from companion.domain import LOCAL_OWNER, ModelInfo, ThinkingMode
+from companion.domain import LOCAL_OWNER, ModelInfo, Role, ThinkingMode
 from companion.errors import InvalidInput, NotFound
 from companion.inference.catalog import Catalog
 from companion.storage.store import Store
@@ -205,3 +206,43 @@ async def test_a_deleted_conversation_is_gone_and_whoever_listens_was_told(sessi
     sessions.delete(LOCAL_OWNER, session_id)
     assert told == [(LOCAL_OWNER, session_id)]
     assert sessions.list(LOCAL_OWNER) == []
+
+
+async def test_a_hidden_conversation_is_nowhere_and_can_be_brought_back_with_all_that_was_said(
+    store, sessions, session_id
+):
+    store.sessions.add_message(LOCAL_OWNER, session_id, Role.USER, "Where is the key?")
+    question = store.sessions.messages(LOCAL_OWNER, session_id)[0]
+    told = []
+    sessions.before_delete(lambda owner, session: told.append(session))
+    sessions.hide(LOCAL_OWNER, session_id)
+    assert told == [session_id]
+    assert sessions.list(LOCAL_OWNER) == []
+    for look in (
+        lambda: sessions.get(LOCAL_OWNER, session_id),
+        lambda: sessions.config(LOCAL_OWNER, session_id),
+        lambda: sessions.rename(LOCAL_OWNER, session_id, "Other"),
+        lambda: sessions.export(LOCAL_OWNER, session_id, "json"),
+        lambda: store.sessions.messages(LOCAL_OWNER, session_id),
+        lambda: store.sessions.message(LOCAL_OWNER, question.message_id),
+        lambda: store.sessions.add_message(LOCAL_OWNER, session_id, Role.USER, "And now?"),
+        lambda: sessions.undo("somebody", session_id),
+    ):
+        with pytest.raises(NotFound):
+            look()
+    assert sessions.undo(LOCAL_OWNER, session_id).title == "Where is the key?"
+    assert store.sessions.messages(LOCAL_OWNER, session_id) == [question]
+    assert sessions.list(LOCAL_OWNER) == [sessions.get(LOCAL_OWNER, session_id)]
+
+
+async def test_after_ten_seconds_a_hidden_conversation_is_gone_for_good(store, sessions, session_id):
+    kept = (await sessions.create(LOCAL_OWNER)).session_id
+    just_now = (await sessions.create(LOCAL_OWNER)).session_id
+    store.sessions.mark_deleted(LOCAL_OWNER, session_id, datetime.now(UTC) - timedelta(seconds=11))
+    sessions.hide(LOCAL_OWNER, just_now)
+    with pytest.raises(NotFound):
+        sessions.undo(LOCAL_OWNER, session_id)
+    assert sessions.purge_due() == 1
+    assert sessions.purge_due() == 0
+    assert sessions.undo(LOCAL_OWNER, just_now)
+    assert {each.session_id for each in sessions.list(LOCAL_OWNER)} == {kept, just_now}

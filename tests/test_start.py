@@ -1,6 +1,6 @@
 """How the app starts when something is missing: it works with what there is, and says what is not."""
 
-import time
+import threading
 
 import pytest
 
@@ -8,15 +8,14 @@ from companion.app import build
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER
 from companion.errors import FolderLocked
+from companion.inference.embedders import LateEmbedder
 from tests.fakes import FakeEmbedder, ScriptedEngine
+from tests.waiting import until
 
 
 def ready(companion):
     companion.start()
-    ends = time.monotonic() + 90
-    while companion.health().state == "warming":
-        assert time.monotonic() < ends
-        time.sleep(0.02)
+    until(lambda: companion.health().state != "warming", seconds=90)
     return companion.health()
 
 
@@ -69,9 +68,18 @@ def test_a_second_copy_on_the_same_folder_is_refused(started):
         started(light=FakeEmbedder())
 
 
-def test_closing_in_the_middle_of_the_start_is_quick(started):
-    companion = started(light=FakeEmbedder())
+def test_closing_in_the_middle_of_the_start_does_not_wait_for_it(started):
+    loading, proceed, loaded = threading.Event(), threading.Event(), []
+
+    def load():
+        loading.set()
+        proceed.wait(60)
+        loaded.append(FakeEmbedder())
+        return loaded[0]
+
+    companion = started(light=LateEmbedder(load))
     companion.start()
-    begun = time.monotonic()
+    assert loading.wait(60)
     companion.close()
-    assert time.monotonic() - begun < 10
+    assert loaded == []
+    proceed.set()

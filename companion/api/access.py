@@ -1,4 +1,4 @@
-"""Who asks, and which companion answers: the two things every route needs.
+"""Who asks, whether they may, and which companion answers: what every route needs.
 
 It does not know what is asked.
 """
@@ -10,16 +10,28 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from companion.app import Companion
-from companion.domain import LOCAL_OWNER
+from companion.domain import LOCAL_PERSON, Person
+from companion.people.identity import person_of
 
 
-def owner_of(request: Request) -> str:
-    """The owner in whose name a request acts: the one place where this is decided."""
-    return LOCAL_OWNER
+def who_asks(request: Request) -> Person:
+    """The person in whose name a request acts: the one place where this is decided.
+
+    Raises NotSignedIn where others can come in and no gate has let this one pass.
+    """
+    if request.app.state.companion.settings.mode == "local":
+        return LOCAL_PERSON
+    return person_of(request.scope)
 
 
 async def _owner(request: Request) -> str:
-    return owner_of(request)
+    return who_asks(request).owner
+
+
+async def _admin(request: Request) -> str:
+    owner, companion = who_asks(request).owner, request.app.state.companion
+    companion.people.require_admin(owner)
+    return owner
 
 
 async def _companion(request: Request) -> Companion:
@@ -28,4 +40,6 @@ async def _companion(request: Request) -> Companion:
 
 
 OwnerOf = Annotated[str, Depends(_owner)]
+AdminOf = Annotated[str, Depends(_admin)]
+"""As `OwnerOf`, for what concerns the whole machine; 403 for everybody else."""
 CompanionOf = Annotated[Companion, Depends(_companion)]

@@ -5,15 +5,27 @@ Knows which routers there are. It does not know what they answer, nor the page b
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from typing import Any
+
+from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from companion import __version__
-from companion.api import config, documents, embeddings, health, messages, models, schemas, search, sessions
-from companion.api.docs import docs_page
+from companion.api import (
+    config,
+    documents,
+    embeddings,
+    health,
+    messages,
+    models,
+    quality,
+    schemas,
+    search,
+    sessions,
+)
 from companion.api.errors import answer_errors
 from companion.api.limits import BodyLimit
+from companion.api.specification import completed
 from companion.api.uploads import clear_incoming
 from companion.app import Companion
 
@@ -24,6 +36,7 @@ ROUTERS = (
     search.router,
     models.router,
     embeddings.router,
+    quality.router,
     config.router,
     health.router,
 )
@@ -39,9 +52,18 @@ NO_TELEMETRY: TelemetryConfig = {
 }
 
 
+class Api(FastAPI):
+    """FastAPI, with a specification that is whole."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema
+
+
 def create_api(companion: Companion) -> FastAPI:
     """Every route over one companion, with its own error shape and specification."""
-    api = FastAPI(
+    api = Api(
         title="LLM Companion",
         version=__version__,
         description=DESCRIPTION,
@@ -57,11 +79,4 @@ def create_api(companion: Companion) -> FastAPI:
     api.add_middleware(BodyLimit)
     for router in ROUTERS:
         api.include_router(router)
-    api.add_api_route("/docs", _docs, include_in_schema=False, response_class=HTMLResponse)
     return api
-
-
-async def _docs(request: Request) -> HTMLResponse:
-    base = request.scope.get("root_path", "")
-    specification = {"servers": [{"url": base}], **request.app.openapi()}
-    return HTMLResponse(docs_page(specification, f"{base}/openapi.json"))

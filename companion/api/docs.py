@@ -1,12 +1,12 @@
-"""The documentation page of the interface, made from its specification: one page, no scripts.
+"""The documentation page of the interface, made from its specifications: one page, no scripts.
 
-Pure: a specification in, HTML out. It does not know routes.
+Pure: specifications in, HTML out. It does not know routes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -26,18 +26,26 @@ td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top; }
 """
 
 
-def docs_page(specification: Json, specification_url: str) -> str:
-    """HTML of an OpenAPI specification: every route with parameters, bodies and answers."""
-    info = specification["info"]
-    body = "".join(
-        _group(tag, operations, specification) for tag, operations in _by_tag(specification).items()
-    )
+def docs_page(specifications: Mapping[str, Json]) -> str:
+    """HTML of OpenAPI specifications, each by the address of its machine-readable form: every route
+    with parameters, bodies, answers and examples.
+    """
+    first = next(iter(specifications.values()))["info"]
+    title, version = escape(first["title"]), escape(first["version"])
+    body = "".join(_door(*each) for each in specifications.items())
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(info["title"])}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
-        f"<p>{escape(info.get('description', ''))}</p>"
-        f'<p>Machine-readable: <a href="{escape(specification_url)}">openapi.json</a></p>{body}</body></html>'
+        f"<h1>{title} <small>{version}</small></h1>{body}</body></html>"
+    )
+
+
+def _door(url: str, specification: Json) -> str:
+    groups = _by_tag(specification).items()
+    return (
+        f"<p>{escape(specification['info'].get('description', ''))}</p>"
+        f'<p>Machine-readable: <a href="{escape(url)}">{escape(url)}</a></p>'
+        f"{''.join(_group(tag, operations, specification) for tag, operations in groups)}"
     )
 
 
@@ -87,26 +95,35 @@ def _answers(operation: Json, specification: Json) -> Iterator[str]:
 def _bodies(title: str, holder: Json, specification: Json) -> str:
     return "".join(
         f"<p>{escape(title)} <code>{escape(media_type)}</code></p>"
-        f"<pre>{escape(json.dumps(_example(content.get('schema', {}), specification), indent=2))}</pre>"
+        f"<pre>{escape(json.dumps(_shape(content.get('schema') or {}, specification), indent=2))}</pre>"
+        f"{_example(content)}"
         for media_type, content in holder.get("content", {}).items()
     )
 
 
-def _example(schema: Json, specification: Json, depth: int = 0) -> Any:
+def _example(content: Json) -> str:
+    example = content.get("example")
+    if example is None:
+        return ""
+    text = example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
+    return f"<p>For example</p><pre>{escape(text)}</pre>"
+
+
+def _shape(schema: Json, specification: Json, depth: int = 0) -> Any:
     """A value's shape in words: types for plain values, nested as they come."""
     if depth > 8:
         return "…"
     if "$ref" in schema:
-        return _example(
+        return _shape(
             specification["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]], specification, depth
         )
     if choices := schema.get("anyOf"):
-        shown = [_example(choice, specification, depth + 1) for choice in choices]
+        shown = [_shape(choice, specification, depth + 1) for choice in choices]
         return " | ".join(shown) if all(isinstance(each, str) for each in shown) else shown[0]
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if "properties" in schema:
-        return {name: _example(part, specification, depth + 1) for name, part in schema["properties"].items()}
+        return {name: _shape(part, specification, depth + 1) for name, part in schema["properties"].items()}
     if "items" in schema:
-        return [_example(schema["items"], specification, depth + 1)]
+        return [_shape(schema["items"], specification, depth + 1)]
     return str(schema.get("format") or schema.get("type") or "any")

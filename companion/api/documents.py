@@ -9,21 +9,26 @@ import logging
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from companion.api import schemas
 from companion.api.access import CompanionOf, OwnerOf
-from companion.api.uploads import Form, ReceivedFile, received_form
+from companion.api.errors import refusals
+from companion.api.paging import Limit, Offset, next_offset
+from companion.api.places import LOCATED, locate
+from companion.api.uploads import MAX_FILES, Form, ReceivedFile, received_form
 from companion.app import Companion
 from companion.domain import SAMPLE_OWNER, Document, DocumentState
-from companion.errors import CompanionError, DocumentError, DocumentTooLarge, InvalidInput
+from companion.errors import CompanionError, DocumentError, DocumentTooLarge, InvalidInput, NotFound
 from companion.library.library import IfExists
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["documents"])
 
-UNREADABLE = "This file cannot be read."
+_KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+UNREADABLE = "This file cannot be read; add the original file."
 Wait = Annotated[bool, Query(description="false: answer 202 once the files are kept; reading goes on")]
 
 
@@ -36,17 +41,25 @@ def _form_body(properties: dict[str, Any]) -> dict[str, Any]:
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = _form_body(
     {
-        "files": {"type": "array", "items": _FILE},
+        "files": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MAX_FILES},
         "if_exists": {"type": "string", "enum": ["replace", "keep"], "default": "replace"},
     }
 )
 
 
 @router.get("/documents")
-def documents(companion: CompanionOf, owner: OwnerOf) -> schemas.Documents:
+def documents(
+    companion: CompanionOf, owner: OwnerOf, limit: Limit = 200, offset: Offset = 0
+) -> schemas.Documents:
     """One's own documents, newest first, then the sample library's."""
     found = companion.library.documents(owner)
-    return schemas.Documents(documents=[_shape(companion, document) for document in found])
+    shown = found[offset : offset + limit]
+    return schemas.Documents(
+        documents=[_shape(companion, document) for document in shown],
+        totals=schemas.Totals.model_validate(companion.library.totals(owner)),
+        total=len(found),
+        next=next_offset(offset, len(shown), len(found)),
+    )
 
 
 @router.post(
@@ -55,9 +68,13 @@ def documents(companion: CompanionOf, owner: OwnerOf) -> schemas.Documents:
     openapi_extra=_UPLOAD,
     status_code=201,
     responses={
-        202: {"model": schemas.UploadResults, "description": "Kept; being read (`wait=false`)"},
+        201: LOCATED,
+        202: {"model": schemas.UploadResults, "description": "Kept; being read (`wait=false`)"} | LOCATED,
         207: {"model": schemas.UploadResults, "description": "Some files failed; each says why"},
-        422: {"model": schemas.FailedUpload, "description": "No file could be added, or this is not a form"},
+        422: {
+            "model": schemas.FailedUpload | schemas.ErrorAnswer,
+            "description": "No file could be added, or this is not a form",
+        },
     },
 )
 async def upload(
@@ -70,10 +87,12 @@ async def upload(
 ) -> schemas.UploadResults | schemas.FailedUpload:
     """Add files, in form fields named `files`. One that cannot be used does not stop the others."""
     companion.touch()
+    companion.library.require_room(_announced(request))
     async with received_form(request, companion.settings) as form:
         if_exists = _if_exists(form)
         if not form.files:
             raise InvalidInput("The form holds no file; send files in fields named `files`.", "files")
+        before = await run_in_threadpool(companion.library.uses_samples, owner)
         results = [
             await run_in_threadpool(_take, companion, owner, file, if_exists, wait) for file in form.files
         ]
@@ -82,32 +101,54 @@ async def upload(
             if result.document and result.document.state is DocumentState.READING:
                 later.add_task(_ingest_later, companion, result.document.doc_id)
     response.status_code = _status(results, wait)
+    if len(results) == 1 and results[0].document:
+        locate(request, response, f"/documents/{results[0].document.doc_id}")
     if response.status_code == 422:
         return schemas.FailedUpload(results=results, error=_common_reason(results))
-    return schemas.UploadResults(results=results)
+    samples_left = before and not await run_in_threadpool(companion.library.uses_samples, owner)
+    return schemas.UploadResults(results=results, samples_left=samples_left)
 
 
-@router.get("/documents/{doc_id}")
+@router.get("/documents/{doc_id}", responses=refusals(404))
 def document(
-    companion: CompanionOf,
-    owner: OwnerOf,
-    doc_id: str,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    companion: CompanionOf, owner: OwnerOf, doc_id: str, limit: Limit = 200, offset: Offset = 0
 ) -> schemas.DocumentDetail:
-    """A document with its passages."""
+    """A document with its passages, in their order."""
     found = companion.library.document(owner, doc_id)
-    passages = companion.library.passages(owner, doc_id)[offset : offset + limit]
+    passages = companion.library.passages(owner, doc_id)
+    shown = passages[offset : offset + limit]
     return schemas.DocumentDetail(
         document=_shape(companion, found),
-        passages=[schemas.Passage.model_validate(passage) for passage in passages],
+        passages=[schemas.Passage.model_validate(passage) for passage in shown],
+        total=len(passages),
+        next=next_offset(offset, len(shown), len(passages)),
     )
+
+
+@router.get(
+    "/documents/{doc_id}/original",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The file as it was given"},
+        **refusals(404),
+    },
+)
+def original(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> FileResponse:
+    """The file as it was given, to be kept: whatever is in it, a browser does not open it as a page."""
+    name = companion.library.document(owner, doc_id).name.rpartition("/")[2]
+    path = companion.library.original(owner, doc_id)
+    if not path.is_file():
+        raise NotFound(f"The original of {name} is not in the data folder any more; add it again.")
+    return FileResponse(path, media_type="application/octet-stream", filename=name, headers=_KEPT)
 
 
 @router.put(
     "/documents/{doc_id}",
     openapi_extra=_form_body({"files": _FILE}),
-    responses={202: {"model": schemas.Document, "description": "Kept; being read (`wait=false`)"}},
+    responses={
+        202: {"model": schemas.Document, "description": "Kept; being read (`wait=false`)"},
+        **refusals(404, 409),
+    },
 )
 async def replace(
     request: Request,
@@ -120,6 +161,7 @@ async def replace(
 ) -> schemas.Document:
     """New content for a document, in one form field `files`. Unreadable content changes nothing."""
     companion.touch()
+    companion.library.require_room(_announced(request))
     async with received_form(request, companion.settings) as form:
         if len(form.files) != 1:
             raise InvalidInput("Send exactly one file, in a field named `files`.", "files")
@@ -135,19 +177,19 @@ async def replace(
     return _shape(companion, read)
 
 
-@router.delete("/documents/{doc_id}", status_code=204)
+@router.delete("/documents/{doc_id}", status_code=204, responses=refusals(404, 409))
 def delete(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> None:
     """Remove a document; for ten seconds `undo` brings it back, then it is gone from the disk."""
     companion.library.delete(owner, doc_id)
 
 
-@router.post("/documents/{doc_id}/undo")
+@router.post("/documents/{doc_id}/undo", responses=refusals(404, 409))
 def undo(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> schemas.Document:
     """Bring back a document deleted a moment ago."""
     return _shape(companion, companion.library.undo(owner, doc_id))
 
 
-@router.get("/passages/{chunk_id:path}")
+@router.get("/passages/{chunk_id:path}", responses=refusals(404))
 def passage(companion: CompanionOf, owner: OwnerOf, chunk_id: str) -> schemas.PassageDetail:
     """A passage as a citation opens it, with its document and the passages around it."""
     found, its_document = companion.library.passage(owner, chunk_id)
@@ -170,6 +212,12 @@ def _shape(companion: Companion, document: Document) -> schemas.Document:
         sample=document.owner == SAMPLE_OWNER,
         progress=schemas.Progress.model_validate(progress) if progress else None,
     )
+
+
+def _announced(request: Request) -> int:
+    """Bytes that are to come, as far as the sender tells: refused before they fill the disk."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 def _if_exists(form: Form) -> IfExists:
@@ -198,16 +246,19 @@ def _take(
         ok=not failed,
         already_there=already_there,
         document=_shape(companion, document),
-        error=schemas.ErrorText(code=DocumentError.code, message=document.error or UNREADABLE)
-        if failed
-        else None,
+        error=_reason(document) if failed else None,
     )
+
+
+def _reason(failed: Document) -> schemas.ErrorText:
+    return schemas.ErrorText(code=failed.error_code or DocumentError.code, message=failed.error or UNREADABLE)
 
 
 def _sized(companion: Companion, file: ReceivedFile) -> ReceivedFile:
     if file.too_large:
         raise DocumentTooLarge(
-            f"This file is larger than the {companion.settings.max_upload_mb} MB a document may have."
+            f"This file is larger than the {companion.settings.max_upload_mb} MB a document may have; "
+            "split it and add the parts."
         )
     return file
 

@@ -1,57 +1,118 @@
-"""Routes of the embeddings: how far the layers are; deepening by hand.
+"""Routes of the embeddings: how far the layers are, what deepening does and why, start and stop.
 
-Deepening is not part of this version, and says so. It does not know vectors.
+It does not know vectors, nor when deepening may run.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
 from companion.api import schemas
-from companion.api.access import CompanionOf, OwnerOf
+from companion.api.access import AdminOf, CompanionOf, OwnerOf
 from companion.api.models import default_name
 from companion.app import Companion
-from companion.errors import Conflict
+from companion.background.reasons import sentence
+from companion.domain import LOCAL_OWNER, EmbedderChange, LayerInfo
 
 router = APIRouter(tags=["embeddings"])
-
-NOT_YET = "Deepening is not part of this version yet; documents are searched by words and the light embedder."
 
 
 @router.get("/embeddings/status")
 async def status(companion: CompanionOf, owner: OwnerOf) -> schemas.EmbeddingsStatus:
     """What is being indexed, why not, and how complete each layer is."""
-    light = await run_in_threadpool(_light_layer, companion, owner)
+    layers = await run_in_threadpool(_layers, companion, owner)
+    deep = await run_in_threadpool(companion.deep_status, owner)
     return schemas.EmbeddingsStatus(
-        is_indexing=False,
-        gpu_util=None,
+        is_indexing=deep.is_indexing,
+        gpu_util=deep.load.percent if deep.load and deep.load.source == "gpu" else None,
         current_model=await _model_in_use(companion),
-        current_embedder=light.embedder if light.ready else None,
-        state="off",
-        reason=NOT_YET,
-        progress=None,
-        eta_s=None,
-        layers=[light],
+        current_embedder=deep.embedder if deep.is_indexing else _light_name(companion),
+        state=deep.state,
+        why=deep.reason.why,
+        reason=sentence(deep.state, deep.reason),
+        done=deep.done,
+        total=deep.total,
+        progress=deep.done / deep.total if deep.total else None,
+        eta_s=deep.eta_s,
+        layers=layers,
+        runs=await run_in_threadpool(_runs, companion, owner),
     )
 
 
-@router.post("/embeddings/index", status_code=202, responses={409: {"model": schemas.ErrorAnswer}})
-def start() -> None:
-    """Start deepening now. Not in this version: always 409."""
-    _refuse()
+@router.get("/embeddings/cost")
+async def cost(
+    companion: CompanionOf,
+    _admin: AdminOf,
+    name: Annotated[str, Query(min_length=1, max_length=300)],
+    layer: Literal["light", "deep"] = "light",
+) -> schemas.EmbedderCost:
+    """What choosing an embedder would cost: download, memory, time for the library."""
+    return schemas.EmbedderCost.model_validate(await companion.embedder_cost(name, layer))
 
 
-@router.delete("/embeddings/index", status_code=204, responses={409: {"model": schemas.ErrorAnswer}})
-def stop() -> None:
-    """Stop deepening. Not in this version: always 409."""
-    _refuse()
+@router.post("/embeddings/index", status_code=202)
+def start(companion: CompanionOf, _admin: AdminOf) -> schemas.EmbeddingsWish:
+    """Start deepening now, without waiting for idle time.
+
+    It yields to you, and goes on after 30 s of quiet.
+    """
+    companion.deepening.press("start")
+    return schemas.EmbeddingsWish(wish="start")
 
 
-def _refuse() -> NoReturn:
-    raise Conflict(NOT_YET)
+@router.delete("/embeddings/index", status_code=202)
+def stop(companion: CompanionOf, _admin: AdminOf) -> schemas.EmbeddingsWish:
+    """Stop deepening, until you start it again or the app is started again."""
+    companion.deepening.press("stop")
+    return schemas.EmbeddingsWish(wish="stop")
+
+
+def _layers(companion: Companion, owner: str) -> list[schemas.LayerStatus]:
+    change = companion.light_change.progress
+    coming = [_coming_layer(change)] if change else []
+    deep = [_deep_layer(layer) for layer in companion.library.deep_layers(owner)]
+    return [_light_layer(companion, owner), *coming, *deep]
+
+
+def _coming_layer(change: EmbedderChange) -> schemas.LayerStatus:
+    """The light layer that is to answer next, of everybody's documents."""
+    return schemas.LayerStatus(
+        layer="light",
+        embedder=change.embedder,
+        ready=False,
+        index=None,
+        passages=change.total,
+        embedded=change.done,
+        coverage=change.done / change.total if change.total else 0.0,
+        error=None,
+    )
+
+
+def _deep_layer(layer: LayerInfo) -> schemas.LayerStatus:
+    return schemas.LayerStatus(
+        layer="deep",
+        embedder=layer.embedder,
+        ready=layer.in_force,
+        index=None,
+        passages=layer.passages,
+        embedded=layer.embedded,
+        coverage=layer.coverage,
+        error=None,
+    )
+
+
+def _light_name(companion: Companion) -> str | None:
+    return companion.library.status(LOCAL_OWNER).embedder
+
+
+def _runs(companion: Companion, owner: str) -> list[schemas.IndexRun]:
+    """They count everybody's passages."""
+    if not companion.people.is_admin(owner):
+        return []
+    return [schemas.IndexRun.model_validate(run) for run in companion.store.index_runs.latest()]
 
 
 def _light_layer(companion: Companion, owner: str) -> schemas.LayerStatus:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -18,6 +19,21 @@ from companion.domain import Finished, Notice, Retrieved, Thought, Token, TurnEv
 from companion.errors import CompanionError
 
 MEDIA_TYPE = "text/event-stream"
+EVENTS: dict[str, Any] = {
+    MEDIA_TYPE: {
+        "schema": {
+            "description": "Of each event",
+            "type": "object",
+            "required": ["data"],
+            "properties": {
+                "id": {"type": "string"},
+                "event": {"type": "string"},
+                "data": {"type": "string", "description": "JSON on one line"},
+            },
+        }
+    }
+}
+"""For the specification: a stream of events."""
 
 
 def wants_events(request: Request) -> bool:
@@ -25,16 +41,16 @@ def wants_events(request: Request) -> bool:
     return MEDIA_TYPE in request.headers.get("accept", "")
 
 
-def event_text(name: str, data: str, event_id: int | None = None) -> str:
+def event_text(name: str, data: str, event_id: str | None = None) -> str:
     """One event; `data` is JSON on one line."""
     first = "" if event_id is None else f"id: {event_id}\n"
     return f"{first}event: {name}\ndata: {data}\n\n"
 
 
-def turn_event_text(number: int, event: TurnEvent) -> str:
-    """An event of a turn under its number, by which a client may go on later."""
+def turn_event_text(event_id: str, event: TurnEvent) -> str:
+    """An event of a turn under its id, after which a client may go on later."""
     name, shape = _named(event)
-    return event_text(name, shape.model_validate(event).model_dump_json(), number)
+    return event_text(name, shape.model_validate(event).model_dump_json(), event_id)
 
 
 def _named(event: TurnEvent) -> tuple[str, type[BaseModel]]:

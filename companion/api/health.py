@@ -1,4 +1,4 @@
-"""Route of the app's health.
+"""Routes of the app's health and states.
 
 It does not know what makes an app healthy.
 """
@@ -9,13 +9,41 @@ from fastapi import APIRouter
 
 from companion import __version__
 from companion.api import schemas
-from companion.api.access import CompanionOf
+from companion.api.access import AdminOf, CompanionOf, OwnerOf
+from companion.api.errors import refusals
+from companion.doctor.examine import examine_running
+from companion.doctor.findings import healthy
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health")
-def health(companion: CompanionOf) -> schemas.Health:
-    """Ready, warming up, or working with something missing (`reasons` says what)."""
+@router.get("/health", responses=refusals(404))
+def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None) -> schemas.Health:
+    """Ready, warming up, or working with something missing (`reasons` says what); and every state
+    that holds, with what to do about it. `session_id`: the conversation whose model is meant."""
     now = companion.health()
-    return schemas.Health(state=now.state, reasons=now.reasons, version=__version__)
+    conditions = companion.conditions(owner, session_id)
+    return schemas.Health(
+        state=now.state,
+        reasons=now.reasons,
+        conditions=tuple(schemas.Condition.model_validate(each) for each in conditions),
+        started_id=companion.started_id,
+        open_pages=companion.open_pages,
+        version=__version__,
+    )
+
+
+@router.get("/health/doctor")
+def doctor(companion: CompanionOf, owner: AdminOf) -> schemas.Examination:
+    """Everything that the app needs, looked at now, which takes some seconds: models and their weights,
+    card, disk, SQLite, folder, index, and who could reach what; and what to do."""
+    found = examine_running(companion.settings, companion.library.status(owner).index)
+    return schemas.Examination(
+        healthy=healthy(found), findings=tuple(schemas.Finding.model_validate(each) for each in found)
+    )
+
+
+@router.post("/health/try-again", status_code=204)
+def try_again(companion: CompanionOf, _admin: AdminOf) -> None:
+    """Load what could not be loaded once more; `GET /health` says how it goes."""
+    companion.try_again()

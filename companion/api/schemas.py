@@ -6,15 +6,43 @@ It does not know routes, or where a value comes from.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from companion.domain import DocumentState, MessageState, Role, ThinkingMode
+from companion.domain import (
+    DeepQuery,
+    DocumentState,
+    MessageState,
+    Role,
+    RunOutcome,
+    ThinkingMode,
+    Why,
+    WorkState,
+)
+from companion.inference.pulls import PullState
 
-TopK = Annotated[int, Field(ge=1, le=50, description="Passages given to the model")]
-IdleThreshold = Annotated[int, Field(ge=10, le=86400, description="Quiet seconds before deepening starts")]
+
+def _no_words(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("a number is wanted")
+    return value
+
+
+Number = BeforeValidator(_no_words)
+"""JSON's true is no 1, and its "5" is no 5."""
+TopK = Annotated[int, Number, Field(ge=1, le=50, description="Passages given to the model")]
+IdleThreshold = Annotated[
+    int, Number, Field(ge=10, le=86400, description="Quiet seconds before deepening starts")
+]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
+Temperature = Annotated[
+    float, Number, Field(ge=0, le=2, description="Of sampling; 0 takes the likeliest word")
+]
+SystemPrompt = Annotated[
+    str, Field(max_length=4000, description="Told beside the rules for citing; empty for nothing")
+]
 
 
 class Shape(BaseModel):
@@ -29,6 +57,16 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
+class Page(Shape):
+    """A part of a long list."""
+
+    total: int
+    """Of the whole list."""
+    next: int | None
+    """Where the next part begins, to be sent as `offset`, or as `before` for messages; null: this is the
+    last one."""
+
+
 class ErrorText(Shape):
     code: str
     message: str
@@ -40,10 +78,48 @@ class ErrorAnswer(Shape):
     error: ErrorText
 
 
+class Action(Shape):
+    """What helps: a code for programs, a label for people, and a link if it leads to another site."""
+
+    code: str
+    label: str
+    link: str | None
+
+
+class Condition(Shape):
+    """A state of the app, in one sentence."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    sentence: str
+    action: Action
+
+
 class Health(Shape):
     state: Literal["ready", "warming", "degraded"]
     reasons: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    """Most important first."""
+    started_id: str
+    """Another one after each start of the app."""
+    open_pages: int
     version: str
+
+
+class Finding(Shape):
+    """What the doctor found in one place, in one sentence, and what to do about it."""
+
+    code: str
+    state: Literal["ok", "info", "warning", "error"]
+    sentence: str
+    advice: str
+    """Empty where nothing is to be done."""
+
+
+class Examination(Shape):
+    healthy: bool
+    """Nothing is an error."""
+    findings: tuple[Finding, ...]
 
 
 # --- conversations ------------------------------------------------------------------------
@@ -64,20 +140,27 @@ class SessionConfig(Shape):
     embed_light: str
     embed_deep: str
     idle_threshold_s: int
+    scope: tuple[str, ...] | None
+    """The chosen documents, some perhaps deleted since; null: all of one's own."""
+    temperature: float
+    system_prompt: str
+    """What the model is told beside the rules for citing; empty: nothing."""
 
 
 class SessionDetail(Session):
     config: SessionConfig
     running: bool
     """An answer is being written."""
+    stopping: bool
+    """It was asked to stop, and the model has not let go yet."""
 
 
-class Sessions(Shape):
+class Sessions(Page):
     sessions: list[Session]
 
 
-class ConfigChange(Request):
-    """Fields left out stay as they are."""
+class Change(Request):
+    """What conversations and settings have in common. Fields left out stay as they are."""
 
     model_name: Name | None = None
     thinking_mode: ThinkingMode | None = None
@@ -85,6 +168,24 @@ class ConfigChange(Request):
     embed_light: Name | None = None
     embed_deep: Name | None = None
     idle_threshold_s: IdleThreshold | None = None
+    temperature: Temperature | None = None
+    system_prompt: SystemPrompt | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields to change."""
+        return self.model_dump(exclude_none=True)
+
+
+class ConfigChange(Change):
+    """Fields left out stay as they are."""
+
+    scope: Annotated[list[str], Field(json_schema_extra={"minItems": 1})] | None = None
+    """The documents to search; null: all of one's own."""
+
+    def given(self) -> dict[str, Any]:
+        """The fields to change; null is a value for the scope alone."""
+        chosen = {"scope": self.scope} if "scope" in self.model_fields_set else {}
+        return super().given() | chosen
 
 
 class NewSession(ConfigChange):
@@ -108,13 +209,28 @@ class Settings(Shape):
     idle_threshold_s: int
     gpu_idle_percent: int
     cot_iterations: int
+    least_similarity: int
+    deep_query: DeepQuery
+    show_cloud_models: bool
+    temperature: float
+    system_prompt: str
+    quality_questions: int
 
 
-class SettingsChange(ConfigChange):
+class SettingsChange(Change):
     """Fields left out stay as they are."""
 
-    gpu_idle_percent: Annotated[int, Field(ge=1, le=100)] | None = None
-    cot_iterations: Annotated[int, Field(ge=1, le=3)] | None = None
+    gpu_idle_percent: Annotated[int, Number, Field(ge=1, le=100)] | None = None
+    cot_iterations: Annotated[int, Number, Field(ge=1, le=3)] | None = None
+    least_similarity: Annotated[int, Number, Field(ge=0, le=100)] | None = None
+    """Percent; when no passage is as similar to the question, nothing counts as found."""
+    deep_query: DeepQuery | None = None
+    """Direct: the deep embedder reads questions, too, if it takes 50 ms at most here; else
+    `/api/health` says why not."""
+    show_cloud_models: StrictBool | None = None
+    """List Ollama's cloud models; questions and passages then leave the machine."""
+    quality_questions: Annotated[int, Number, Field(ge=0, le=300)] | None = None
+    """Made from one's own documents to measure the search; 0: none."""
 
 
 class Place(Shape):
@@ -148,6 +264,13 @@ class Usage(Shape):
     search_ms: float | None
     thinking_ms: float | None
     first_token_ms: float | None
+    ended: str | None
+    """Why the model ended its answer: `stop`, or `length` at its longest."""
+    cached_tokens: int | None
+    """Of the prompt, what the engine had read before."""
+    window: int | None
+    passages_left_out: int
+    turns_left_out: int
 
 
 class Message(Shape):
@@ -163,9 +286,11 @@ class Message(Shape):
     sources: tuple[Source, ...]
     notices: tuple[str, ...]
     usage: Usage
+    searched_for: str | None
+    """Of an answer: in which words, where the question could not be searched for as it was."""
 
 
-class Messages(Shape):
+class Messages(Page):
     messages: list[Message]
 
 
@@ -173,12 +298,48 @@ class Question(Request):
     content: Annotated[str, Field(min_length=1, max_length=100_000)]
     thinking_mode: ThinkingMode | None = None
     """Before the header of the same name; without both the session's mode holds."""
+    time_zone: ZoneInfo | None = None
+    """Where the person is, such as `Europe/Berlin`: it says what “yesterday” is. Null: the server's."""
+
+
+class Retry(Request):
+    thinking_mode: ThinkingMode | None = None
+    """Before the header of the same name; without both the mode in which it was asked holds."""
+    time_zone: ZoneInfo | None = None
+    """As of a question."""
+
+
+class Draft(Request):
+    """A question that is not asked yet."""
+
+    content: Annotated[str, Field(max_length=100_000)]
+    session_id: str | None = None
+    """None: a new conversation."""
+    thinking_mode: ThinkingMode | None = None
+
+
+class Estimate(Shape):
+    """Tokens of a prompt; `tokens` is the sum of its parts."""
+
+    tokens: int
+    window: int
+    """What the model would hold at once, its answer included."""
+    question: int
+    history: int
+    passages: int
+    instructions: int
+
+
+class Suggestions(Shape):
+    suggestions: list[str]
 
 
 class RetrievedData(Shape):
     sources: tuple[Source, ...]
     layers: tuple[str, ...]
     took_ms: float
+    searched_for: str | None
+    """In which words, where the question could not be searched for as it was."""
 
 
 class TextData(Shape):
@@ -209,6 +370,27 @@ class Model(Shape):
     remote: bool
     parameter_size: str | None
     quantization: str | None
+    memory: int | None
+    """Bytes it takes now, on the card and beside it; null if it is not loaded."""
+    vram: int | None
+    """Bytes of `memory` that lie on the card; null if nobody tells."""
+    expires_at: datetime | None
+    """When its engine will unload it; null: when asked to."""
+
+
+class Situation(Shape):
+    """Whether there is somebody to answer, and what can be done about it."""
+
+    state: Literal["no_ollama", "ollama_without_models", "ok"]
+    answers: str | None
+    sentence: str
+    action: str
+
+
+class Recommended(Shape):
+    name: str
+    size: int
+    about: str
 
 
 class Models(Shape):
@@ -216,12 +398,31 @@ class Models(Shape):
     default: str | None
     away: dict[str, str]
     """Engines that do not answer, each with a sentence."""
+    situation: Situation
+    recommended: tuple[Recommended, ...]
+    """Models for a beginning, by the names to pull them under."""
 
 
-class PullStep(Shape):
+class Pull(Shape):
+    """A download over all its layers known so far, in bytes and seconds."""
+
+    name: str
+    state: PullState
     status: str
-    completed: int | None
+    """What is being done, or how it ended."""
+    completed: int
     total: int | None
+    percent: float
+    rate: float | None
+    seconds_left: float | None
+    error: str | None
+    """The code of what went wrong."""
+
+
+class Pulls(Shape):
+    pulls: list[Pull]
+    forbidden: str | None
+    """Why nothing may be downloaded here; null if it may."""
 
 
 class LayerStatus(Shape):
@@ -236,16 +437,60 @@ class LayerStatus(Shape):
     error: str | None
 
 
+class EmbedderCost(Shape):
+    """What is to be known before an embedder is chosen; sizes in bytes."""
+
+    name: str
+    layer: Literal["light", "deep"]
+    refusal: str | None
+    """Why it cannot be used here; then nothing else is known."""
+    download: int | None
+    """0: it is here. null: nobody tells."""
+    memory: int | None
+    passages: int
+    """To be embedded."""
+    seconds: float | None
+    """For those passages, about; null: nothing was measured yet."""
+
+
+class IndexRun(Shape):
+    """One stretch of deep work."""
+
+    run_id: int
+    embedder: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: RunOutcome | None
+    """null: it goes on."""
+    passages: int
+    reason: str
+
+
 class EmbeddingsStatus(Shape):
     is_indexing: bool
     gpu_util: float | None
     current_model: str | None
     current_embedder: str | None
-    state: Literal["off"]
+    state: WorkState
+    why: Why
+    """The reason as a code."""
     reason: str
+    """The same as a sentence."""
+    done: int
+    """Passages in the deep layer that is being filled, of everybody's."""
+    total: int
     progress: float | None
+    """`done` of `total`, 0 to 1; null where there is nothing."""
     eta_s: float | None
     layers: list[LayerStatus]
+    runs: list[IndexRun]
+    """Newest first."""
+
+
+class EmbeddingsWish(Shape):
+    """What was asked of the background work; `GET /api/embeddings/status` tells what came of it."""
+
+    wish: Literal["start", "stop"]
 
 
 # --- documents ----------------------------------------------------------------------------
@@ -267,6 +512,7 @@ class Document(Shape):
     created_at: datetime
     updated_at: datetime
     error: str | None
+    error_code: str | None
     notes: tuple[str, ...]
     passages: int
     sample: bool
@@ -284,14 +530,27 @@ class Passage(Shape):
     tokens: int
 
 
-class Documents(Shape):
+class Totals(Shape):
+    documents: int
+    searchable: int
+    """Those of them that have passages."""
+    passages: int
+    size: int
+    """Bytes of the original files."""
+
+
+class Documents(Page):
     documents: list[Document]
+    totals: Totals
+    """Of one's own documents, without the sample library."""
 
 
-class DocumentDetail(Shape):
+class DocumentDetail(Page):
+    """A document with a part of its passages."""
+
     document: Document
     passages: list[Passage]
-    """From `offset` on, at most `limit`; `document.passages` counts all."""
+    """From `offset` on, at most `limit`."""
 
 
 class UploadResult(Shape):
@@ -307,6 +566,9 @@ class UploadResult(Shape):
 
 class UploadResults(Shape):
     results: list[UploadResult]
+    samples_left: bool = False
+    """With these, the first documents of one's own, the sample library is not searched any more.
+    Never true with `wait=false`: that is decided once they are read."""
 
 
 class FailedUpload(UploadResults):

@@ -21,7 +21,8 @@ def search(
     owner: OwnerOf,
     q: Annotated[str, Query(description="The question, any text")],
     top_k: Annotated[int | None, Query(ge=1, le=50, description="Default: the setting")] = None,
+    doc_id: Annotated[list[str] | None, Query(description="Only in this document; repeatable")] = None,
 ) -> schemas.SearchAnswer:
     """The passages that answer a question best, with scores and the layers that found them."""
-    found = companion.library.search(owner, q, top_k or companion.sessions.preferences().top_k)
+    found = companion.library.search(owner, q, top_k or companion.sessions.preferences(owner).top_k, doc_id)
     return schemas.SearchAnswer.model_validate(found)

@@ -5,11 +5,10 @@ Knows forms and sizes. It does not know what a document is.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,10 +16,11 @@ from typing import IO, TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 
 from companion.config import Settings
-from companion.errors import DiskFull, DocumentTooLarge, InvalidInput
+from companion.errors import FULL, DiskFull, DocumentTooLarge, InvalidInput
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_FILES = 20
 MAX_FIELD_BYTES = 10_000
 OVERHEAD_BYTES = 1_000_000
+
+BROKEN_OFF = "The form ended in the middle; upload again."
 
 
 @dataclass(slots=True)
@@ -62,11 +64,12 @@ def clear_incoming(settings: Settings) -> None:
 async def received_form(request: Request, settings: Settings) -> AsyncIterator[Form]:
     """The form of a request; its files exist inside the `async with` only.
 
-    Raises `InvalidInput` on anything that is not a whole multipart form, `DiskFull`.
+    Raises `InvalidInput` on a form that is not whole, 415 on what is none, `DiskFull`.
     """
     folder = incoming_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(dir=folder))
+    with _full_disk_is_said():
+        folder.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(dir=folder))
     try:
         yield await _receive(request, own, settings.max_upload_mb * 1_000_000)
     finally:
@@ -75,29 +78,44 @@ async def received_form(request: Request, settings: Settings) -> AsyncIterator[F
 
 async def _receive(request: Request, folder: Path, max_bytes: int) -> Form:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise InvalidInput("Send files as multipart/form-data, in fields named `files`.", "files")
+    if kind != b"multipart/form-data":
+        raise HTTPException(415, "Send files as multipart/form-data, in fields named `files`.")
+    if b"boundary" not in options:
+        raise InvalidInput("The form does not say what stands between its parts.", "files")
     sink = _Sink(folder, max_bytes)
     try:
         parser = MultipartParser(options[b"boundary"], sink.callbacks())
         taken = 0
-        async for chunk in request.stream():
-            taken += len(chunk)
-            if taken > MAX_FILES * max_bytes + OVERHEAD_BYTES:
-                raise DocumentTooLarge("This is more than can be uploaded at once; send fewer files.")
-            await run_in_threadpool(parser.write, chunk)
-        parser.finalize()
+        with _full_disk_is_said():
+            async for chunk in request.stream():
+                taken += len(chunk)
+                if taken > MAX_FILES * max_bytes + OVERHEAD_BYTES:
+                    raise DocumentTooLarge("This is more than can be uploaded at once; send fewer files.")
+                await run_in_threadpool(parser.write, chunk)
+            parser.finalize()
+            sink.close()
     except FormParserError as error:
         raise InvalidInput("The form is not valid multipart/form-data.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("The disk is full; make room and upload again.") from error
-        raise
+    except ClientDisconnect as error:
+        # Nobody hears it; what came is removed all the same.
+        raise InvalidInput(BROKEN_OFF) from error
     finally:
-        sink.close()
+        with suppress(OSError):
+            # What a full disk could not take is tried again by closing.
+            sink.close()
     if not sink.ended:
-        raise InvalidInput("The form ended in the middle; upload again.")
+        raise InvalidInput(BROKEN_OFF)
     return sink.form
+
+
+@contextmanager
+def _full_disk_is_said() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull("The disk is full; free some space and add the document again.") from error
+        raise
 
 
 class _Sink:

@@ -30,6 +30,10 @@ class Worker:
             self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
             self._thread.start()
 
+    def wake(self) -> None:
+        """Call the tick now, or once more after the one that runs."""
+        self._wake.set()
+
     @property
     def failing(self) -> bool:
         """The last tick raised; it is tried again."""

@@ -11,15 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-LONGEST_REFERENCE = 60
-MATCH_SHARE = 0.6
-"""A sentence is matched to a passage that holds this share of its words, rare words counting more.
+from companion.tuning import MATCH_SHARE, MATCH_WORDS
 
-Sentences taken over, whole or lightly reworded, pass; those that only share the subject do not.
-A missing reference is better than a wrong one, so it stands rather high.
-"""
-MATCH_WORDS = 3
-"""Fewer words in common prove nothing."""
+LONGEST_REFERENCE = 60
 
 _OPENING, _CLOSING = "[【", "]】"
 _INSIDE = frozenset("0123456789,; -–[]【】")
@@ -200,22 +194,25 @@ class Matched:
 
     text: str
     numbers: tuple[int, ...]
-    """In the order of the text."""
+    """Those found, in the order of the text."""
 
 
-def match_sentences(answer: str, passages: Mapping[int, str]) -> Matched:
-    """Give each sentence the number of the passage it repeats, if there is one.
+def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[int] = ()) -> Matched:
+    """Give each sentence without a reference the number of the passage it repeats, if there is one.
 
     A word counts more the fewer passages have it, and most when none has it: a sentence
-    with words of its own is not proven by a passage.
+    with words of its own is not proven by a passage. What repeats a passage that the model
+    `cited` elsewhere stays as it is: the number would read as if the model had set it here, too.
     """
-    words = {number: _words(text) for number, text in passages.items()}
+    words = {number: words_of(text) for number, text in passages.items()}
     pieces: list[str] = []
     numbers: dict[int, None] = {}
     end = 0
     for start, stop in _sentences(answer):
-        number = _best_passage(_words(answer[start:stop]), words)
-        if number is None:
+        if _REFERENCE.search(answer[start:stop]) or _REFERENCE.match(answer, stop):
+            continue
+        number = _best_passage(words_of(answer[start:stop]), words)
+        if number is None or number in cited:
             continue
         numbers[number] = None
         at = start + len(answer[start:stop].rstrip(" \t.!?\"”')*_"))
@@ -252,7 +249,8 @@ def _weight(word: str, passages: Mapping[int, frozenset[str]]) -> float:
     return math.log(1 + len(passages) / (having or 0.5))
 
 
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
+    """The telling words of a text, without their endings."""
     found = (match.lower() for match in _WORD.findall(text))
     return frozenset(_stem(word) for word in found if word not in _STOP_WORDS)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from companion.domain import ModelInfo, ThinkingMode
+from companion.domain import ModelInfo, Thinking, ThinkingMode
+
+LEVELS: tuple[Thinking, ...] = ("low", "medium", "high")
+"""For one, two and three passes."""
 
 
 class Step(StrEnum):
@@ -27,17 +30,27 @@ class Plan:
     searches: bool
     passes: tuple[Step, ...]
     """Calls of the model before the answer; none when it thinks by itself or not at all."""
-    native: bool | None
+    native: Thinking | None
     """What to send as `think`; None for models that do not know the word."""
 
 
 def plan_turn(mode: ThinkingMode, model: ModelInfo, passes: int) -> Plan:
-    """`passes` counts the thinking of models that cannot think by themselves, 1 to 3."""
+    """`passes` counts the thinking of models that cannot think by themselves, 1 to 3; those that
+    take a level are told one that corresponds.
+    """
     thinks = mode is not ThinkingMode.RAG
     steps = (Step.DRAFT, *[Step.CHECK] * (passes - 1)) if thinks and not model.can_think else ()
     return Plan(
         mode=mode,
         searches=mode is not ThinkingMode.COT,
         passes=steps,
-        native=thinks if model.can_think else None,
+        native=_native(model, thinks, passes),
     )
+
+
+def _native(model: ModelInfo, thinks: bool, passes: int) -> Thinking | None:
+    if not model.can_think:
+        return None
+    if model.thinks_in_levels:
+        return LEVELS[passes - 1] if thinks else LEVELS[0]
+    return thinks

@@ -11,11 +11,14 @@ import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from companion.chat.chat import Chat
-from companion.domain import Finished, Message, ThinkingMode, TurnEvent
-from companion.errors import CompanionError, Conflict
+from companion.chat.questions import Asked
+from companion.domain import Finished, Message, ThinkingMode, Thought, TurnEvent
+from companion.errors import CompanionError, Conflict, TooMany
 
 if TYPE_CHECKING:
     from companion.storage.store import Store
@@ -26,6 +29,8 @@ KEPT_S = 60.0
 """How long a finished run can still be followed; after that the stored message tells."""
 KEPT_RUNS = 100
 CLOSING_S = 5.0
+WAIT_S = 5.0
+"""Told to whoever has too many answers at once: by then one may have ended."""
 
 STILL_WRITING = "An answer is still being written in this conversation."
 CLOSING = "LLM Companion is closing; ask again after the next start."
@@ -34,24 +39,35 @@ CLOSING = "LLM Companion is closing; ask again after the next start."
 class Run:
     """One turn and what has happened in it so far. May be followed from any event loop."""
 
-    def __init__(self, owner: str, session_id: str, question: Message) -> None:
+    def __init__(self, owner: str, session_id: str, asked: Asked) -> None:
         self.run_id = uuid.uuid4().hex
         self.owner = owner
         self.session_id = session_id
-        self.question = question
+        self.question = asked.question
+        self.replaces = asked.replaces
+        """The stored answer that this one is to take the place of, when a question is answered again."""
         self.events: list[TurnEvent] = []
         self.answer: Message | None = None
-        """The stored answer, once there is one; also after a stop."""
+        """The stored answer, once there is one; also after a stop. The one of `replaces`, with a
+        notice why, if that stayed."""
         self.error: CompanionError | None = None
         """Why there is no stored answer, for example because the conversation was deleted."""
+        self.thinking_since: datetime | None = None
+        """When its first thought came."""
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._followers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._cancel: Callable[[], None] = lambda: None
+        self._asked_to_stop = False
 
     @property
     def done(self) -> bool:
         return self._ended.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Asked to stop, and the engine has not let go yet; what was said is kept after that."""
+        return self._asked_to_stop and not self.done
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the turn has ended; False if it has not within `timeout` seconds."""
@@ -59,6 +75,7 @@ class Run:
 
     def stop(self) -> None:
         """Ask the turn to end. Returns at once; followers see `Finished` with what was said."""
+        self._asked_to_stop = True
         self._cancel()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, TurnEvent]]:
@@ -92,6 +109,8 @@ class Run:
         self._cancel = cancel
 
     def _publish(self, event: TurnEvent) -> None:
+        if self.thinking_since is None and isinstance(event, Thought):
+            self.thinking_since = datetime.now(UTC)
         self.events.append(event)
         self._wake_followers()
 
@@ -124,11 +143,16 @@ class Runs:
         store: Store,
         *,
         on_activity: Callable[[], None] = lambda: None,
+        admit: Callable[[str], None] = lambda _owner: None,
+        at_once: int | None = None,
         kept_s: float = KEPT_S,
     ) -> None:
+        """`admit` raises TooMany for an owner who has asked enough; `at_once`: most runs of one owner."""
         self._chat = chat
         self._store = store
         self._on_activity = on_activity
+        self._admit = admit
+        self._at_once = at_once
         self._kept_s = kept_s
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
@@ -138,34 +162,117 @@ class Runs:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def start(self, owner: str, session_id: str, text: str, mode: ThinkingMode | None = None) -> Run:
-        """Keep the question and begin to answer it.
+    def start(
+        self,
+        owner: str,
+        session_id: str,
+        text: str,
+        mode: ThinkingMode | None = None,
+        *,
+        zone: tzinfo | None = None,
+    ) -> Run:
+        """Keep the question and begin to answer it. `zone` is where the person is, for what they call
+        today; without one, where this machine is.
 
         Raises NotFound, Conflict while an answer is being written, and InvalidInput for the text.
         """
+        questions = self._chat.questions
+        return self._begin(owner, session_id, zone, lambda: questions.ask(owner, session_id, text, mode))
+
+    def retry(
+        self,
+        owner: str,
+        session_id: str,
+        mode: ThinkingMode | None = None,
+        *,
+        message_id: int | None = None,
+        zone: tzinfo | None = None,
+    ) -> Run:
+        """Answer the last question again, in the mode in which it was asked if none is given.
+
+        The earlier answer stays until the new one is kept, and for good if that fails or is stopped
+        before it said anything. `message_id` is the question that the caller means. Raises NotFound,
+        InvalidInput if that is no question, and Conflict if it is not the last one, if there is none,
+        or while an answer is being written.
+        """
+        return self._begin(
+            owner,
+            session_id,
+            zone,
+            lambda: self._chat.questions.ask_again(owner, session_id, mode, message_id),
+        )
+
+    def resend(
+        self,
+        owner: str,
+        session_id: str,
+        message_id: int,
+        text: str,
+        mode: ThinkingMode | None = None,
+        *,
+        zone: tzinfo | None = None,
+    ) -> Run:
+        """Ask an earlier question in other words and answer it. Without branches: what was said after
+        it goes for good, in one transaction with the new text.
+
+        Raises NotFound, InvalidInput for the text or for a message that is no question, and Conflict
+        while an answer is being written; nothing has changed then.
+        """
+        return self._begin(
+            owner,
+            session_id,
+            zone,
+            lambda: self._chat.questions.rephrase(owner, session_id, message_id, text, mode),
+        )
+
+    def answer_in_passing(self, owner: str, asked: Asked) -> Run:
+        """Answer a question of a conversation that is kept nowhere. Raises Conflict at the end."""
+        self._on_activity()
+        return self._launched(owner, asked.question.session_id, lambda: asked)
+
+    def _begin(self, owner: str, session_id: str, zone: tzinfo | None, ask: Callable[[], Asked]) -> Run:
         self._on_activity()
         # First of all: whether there is a conversation of somebody else is nobody's business.
         self._store.sessions.get(owner, session_id)
+        return self._launched(owner, session_id, lambda: replace(ask(), zone=zone))
+
+    def _launched(self, owner: str, session_id: str, ask: Callable[[], Asked]) -> Run:
         with self._lock:
             if self._closed:
                 raise Conflict(CLOSING)
             current = self._runs.get(session_id)
             if current is not None and not current.done:
                 raise Conflict(STILL_WRITING)
-            run = Run(owner, session_id, self._chat.ask(owner, session_id, text, mode))
+            self._require_turn(owner)
+            self._admit(owner)
+            asked = ask()
+            run = Run(owner, session_id, asked)
             self._runs.pop(session_id, None)
             self._runs[session_id] = run
             self._drop_oldest()
             loop = self._running_loop()
             run._begin(lambda: _call(loop, self._cancel, run.run_id))
             # With the lock held: `close` must find every run that was launched.
-            _call(loop, self._launch, run, mode)
+            _call(loop, self._launch, run, asked)
         return run
+
+    def _require_turn(self, owner: str) -> None:
+        """With the lock held."""
+        going_on = sum(run.owner == owner and not run.done for run in self._runs.values())
+        if self._at_once is not None and going_on >= self._at_once:
+            raise TooMany(
+                f"{going_on} of your answers are being written; wait for one of them, or stop one.", WAIT_S
+            )
 
     def get(self, session_id: str) -> Run | None:
         """The run of a conversation, in flight or ended within the last minute."""
         with self._lock:
             return self._runs.get(session_id)
+
+    def active(self) -> int:
+        """Turns that run or wait."""
+        with self._lock:
+            return sum(not run.done for run in self._runs.values())
 
     def stop(self, owner: str, session_id: str) -> Run | None:
         """Ask the owner's run to end, and return it; None if nothing is in flight."""
@@ -180,6 +287,13 @@ class Runs:
         run = self.stop(owner, session_id)
         if run is not None and not run.wait(CLOSING_S):
             logger.warning("a turn did not stop within %.0f s", CLOSING_S)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The turns' event loop, for other work that outlives a request. Raises Conflict at the end."""
+        with self._lock:
+            if self._closed:
+                raise Conflict(CLOSING)
+            return self._running_loop()
 
     def close(self) -> None:
         """Stop all runs, keep what was said, end the thread; at most five seconds. Callable twice."""
@@ -210,8 +324,8 @@ class Runs:
         finally:
             loop.close()
 
-    def _launch(self, run: Run, mode: ThinkingMode | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._drive(run, mode))
+    def _launch(self, run: Run, asked: Asked) -> None:
+        task = asyncio.get_running_loop().create_task(self._drive(run, asked))
         self._tasks[run.run_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 
@@ -231,10 +345,10 @@ class Runs:
             await asyncio.wait(list(self._tasks.values()), timeout=0.05)
         asyncio.get_running_loop().stop()
 
-    async def _drive(self, run: Run, mode: ThinkingMode | None) -> None:
+    async def _drive(self, run: Run, asked: Asked) -> None:
         error: CompanionError | None = None
         try:
-            async with aclosing(self._chat.answer(run.owner, run.question, mode, run._keep)) as events:
+            async with aclosing(self._chat.answer(run.owner, asked, run._keep)) as events:
                 async for event in events:
                     run._publish(event)
         except asyncio.CancelledError:

@@ -9,12 +9,22 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from companion.chat.export import Export, ExportKind, export
 from companion.config import Settings
-from companion.domain import Preferences, Session, SessionConfig, ThinkingMode
+from companion.domain import (
+    LOCAL_OWNER,
+    SAMPLE_OWNER,
+    DeepQuery,
+    Preferences,
+    Session,
+    SessionConfig,
+    ThinkingMode,
+)
 from companion.errors import EngineUnavailable, InvalidInput, ModelMissing
 
 if TYPE_CHECKING:
@@ -23,16 +33,50 @@ if TYPE_CHECKING:
 
 LONGEST_TITLE = 120
 LONGEST_NAME = 300
+UNDO_S = 10
+UNDO = timedelta(seconds=UNDO_S)
 
-_RANGES = {
-    "top_k": (1, 50, "The number of passages"),
-    "idle_threshold_s": (10, 86_400, "The quiet time in seconds"),
-    "gpu_idle_percent": (1, 100, "The GPU use in percent"),
-    "cot_iterations": (1, 3, "The number of thinking passes"),
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a setting may be."""
+
+    lowest: int
+    highest: int
+    words: str
+    whole: bool = True
+
+    @property
+    def rule(self) -> str:
+        kind = "whole number" if self.whole else "number"
+        return f"{self.words} is a {kind} from {self.lowest} to {self.highest}."
+
+
+RANGES = {
+    "top_k": Range(1, 50, "The number of passages"),
+    "idle_threshold_s": Range(10, 86_400, "The quiet time in seconds"),
+    "gpu_idle_percent": Range(1, 100, "The GPU use in percent"),
+    "cot_iterations": Range(1, 3, "The number of thinking passes"),
+    "temperature": Range(0, 2, "The temperature", whole=False),
+    "quality_questions": Range(0, 300, "The number of questions"),
+    "least_similarity": Range(0, 100, "The least similarity in percent"),
 }
-_CONFIG_FIELDS = ("model_name", "thinking_mode", "top_k", "embed_light", "embed_deep", "idle_threshold_s")
-_PREFERENCE_FIELDS = (*_CONFIG_FIELDS, "gpu_idle_percent", "cot_iterations")
-_NAME_OF_MODEL = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+LONGEST = {"system_prompt": 4000}
+"""Characters."""
+_CONFIG_FIELDS = (
+    "model_name", "thinking_mode", "top_k", "embed_light", "embed_deep", "idle_threshold_s",
+    "temperature", "system_prompt",
+)  # fmt: skip
+_SESSION_FIELDS = (*_CONFIG_FIELDS, "scope")
+"""The scope is of one conversation: a new one begins with all documents."""
+_PREFERENCE_FIELDS = (
+    *_CONFIG_FIELDS, "gpu_idle_percent", "cot_iterations", "least_similarity", "deep_query",
+    "show_cloud_models", "quality_questions",
+)  # fmt: skip
+PERSONAL_FIELDS = ("model_name", "thinking_mode", "top_k", "temperature", "system_prompt")
+"""What each user has for themselves; all other settings concern the machine."""
+# As the hub allows: longer ones would not even do as names of files.
+_NAME_OF_MODEL = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", re.ASCII)
 _OLLAMA_PREFIX = "ollama:"
 
 BeforeDelete = Callable[[str, str], None]
@@ -41,22 +85,39 @@ BeforeDelete = Callable[[str, str], None]
 class Sessions:
     """Every method raises NotFound for a conversation that is not the owner's."""
 
-    def __init__(self, store: Store, catalog: Catalog, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        settings: Settings,
+        require_admin: Callable[[str], None] = lambda _owner: None,
+    ) -> None:
+        """`require_admin` raises Refused for an owner who may not change what concerns the machine."""
         self._store = store
         self._catalog = catalog
         self._settings = settings
+        self._require_admin = require_admin
         self._before_delete: list[BeforeDelete] = []
+        self._after_save: list[Callable[[Mapping[str, Any]], None]] = []
 
     def before_delete(self, act: BeforeDelete) -> None:
         """Have `act(owner, session_id)` called before a conversation goes, to stop its answer."""
         self._before_delete.append(act)
 
+    def after_save(self, act: Callable[[Mapping[str, Any]], None]) -> None:
+        """Have `act(values)` called when preferences were saved."""
+        self._after_save.append(act)
+
     async def create(self, owner: str, title: str | None = None, **changes: object) -> Session:
         """A new conversation with the preferences, changed by `changes`. Raises InvalidInput."""
-        config = replace(await self._first_config(), session_id=uuid.uuid4().hex)
-        config = replace(config, **await self._checked(changes, _CONFIG_FIELDS))
+        config = await self.new_config(owner, **changes)
         title = _checked_title(title) if title is not None else None
         return self._store.sessions.create(owner, config.session_id, config, title)
+
+    async def new_config(self, owner: str, **changes: object) -> SessionConfig:
+        """What `create` would set a new conversation to; nothing is stored. Raises InvalidInput."""
+        config = replace(await self._first_config(owner), session_id=uuid.uuid4().hex)
+        return replace(config, **await self._checked_session(owner, changes))
 
     def list(self, owner: str, limit: int = 200, offset: int = 0) -> list[Session]:
         """Newest activity first."""
@@ -70,59 +131,108 @@ class Sessions:
         return self._store.sessions.rename(owner, session_id, _checked_title(title))
 
     def delete(self, owner: str, session_id: str) -> None:
-        """Stop an answer in flight, then delete the conversation with all its messages."""
+        """Stop an answer in flight, then delete the conversation with all its messages, for good."""
+        self._end_answer(owner, session_id)
+        self._store.sessions.delete(owner, session_id)
+
+    def hide(self, owner: str, session_id: str) -> None:
+        """As `delete`, but for `UNDO_S` seconds it can be undone; then it is purged."""
+        self._end_answer(owner, session_id)
+        self._store.sessions.mark_deleted(owner, session_id, datetime.now(UTC))
+
+    def undo(self, owner: str, session_id: str) -> Session:
+        """Bring back a conversation that was hidden less than `UNDO_S` seconds ago."""
+        return self._store.sessions.restore(owner, session_id, datetime.now(UTC) - UNDO)
+
+    def purge_due(self) -> int:
+        """Remove for good what was hidden more than `UNDO_S` seconds ago; returns how many."""
+        return self._store.sessions.purge(datetime.now(UTC) - UNDO)
+
+    def _end_answer(self, owner: str, session_id: str) -> None:
         self._store.sessions.get(owner, session_id)
         for act in self._before_delete:
             act(owner, session_id)
-        self._store.sessions.delete(owner, session_id)
 
     def config(self, owner: str, session_id: str) -> SessionConfig:
         return self._store.sessions.config(owner, session_id)
 
+    def in_use(self, owner: str) -> SessionConfig | Preferences:
+        """What the last active conversation is set to; what a new one would be if there is none."""
+        latest = self.list(owner, limit=1)
+        return self.config(owner, latest[0].session_id) if latest else self.preferences(owner)
+
+    def export(self, owner: str, session_id: str, kind: ExportKind) -> Export:
+        """A conversation as a file: to read as Markdown, or with all that is stored as JSON."""
+        store = self._store.sessions
+        session, config = store.get(owner, session_id), store.config(owner, session_id)
+        return export(session, config, store.messages(owner, session_id), kind)
+
     async def update_config(
         self, owner: str, session_id: str, changes: Mapping[str, object]
     ) -> SessionConfig:
-        """Check and save; all or nothing. A change of model holds for new conversations, too.
+        """Check and save; all or nothing. A change of model holds for new conversations, too, unless
+        it is a cloud model: those are chosen each time, or in the preferences.
 
         Raises InvalidInput with the name of the field.
         """
         config = self._store.sessions.config(owner, session_id)
-        values = await self._checked(changes, _CONFIG_FIELDS)
+        values = await self._checked_session(owner, changes)
         saved = self._store.sessions.save_config(owner, replace(config, **values))
-        if "model_name" in values:
-            self._store.settings.save({"model_name": values["model_name"]})
+        if "model_name" in values and not (await self._catalog.info(values["model_name"])).remote:
+            self._save(owner, {"model_name": values["model_name"]})
         return saved
 
-    def preferences(self) -> Preferences:
-        """What was saved last, else what the program was started with."""
+    def preferences(self, owner: str = LOCAL_OWNER) -> Preferences:
+        """What was saved last, else what the program was started with; with what others than the
+        machine's own person have set for themselves."""
         start = self._settings
         preferences = Preferences(**{name: getattr(start, name) for name in _PREFERENCE_FIELDS})
         for name, value in self._store.settings.load().items():
             if name in _PREFERENCE_FIELDS:
                 preferences = self._with_saved(preferences, name, value)
+        own = self._store.settings.load(owner) if owner != LOCAL_OWNER else {}
+        for name in PERSONAL_FIELDS:
+            if name in own:
+                preferences = self._with_saved(preferences, name, own[name])
         return preferences
 
-    async def update_preferences(self, changes: Mapping[str, object]) -> Preferences:
-        """Check and save; all or nothing. Raises InvalidInput with the name of the field."""
-        self._store.settings.save(await self._checked(changes, _PREFERENCE_FIELDS))
-        return self.preferences()
+    async def update_preferences(
+        self, changes: Mapping[str, object], owner: str = LOCAL_OWNER
+    ) -> Preferences:
+        """Check and save; all or nothing. Raises InvalidInput with the name of the field, and Refused
+        for what only an admin may change."""
+        self._save(owner, await self._checked(owner, changes, _PREFERENCE_FIELDS))
+        return self.preferences(owner)
+
+    async def check(self, values: Mapping[str, object], owner: str = LOCAL_OWNER) -> None:
+        """Raises InvalidInput, as `save` would; saves nothing."""
+        await self._checked(owner, values, _PREFERENCE_FIELDS)
 
     async def save(self, owner: str, session_id: str | None, values: Mapping[str, object]) -> None:
         """Save for a conversation, if one is named, and for new ones: all or nothing.
 
-        Raises InvalidInput with the name of the field, before anything is written.
+        Raises InvalidInput with the name of the field, before anything is written, and Refused for
+        what only an admin may change.
         """
-        checked = await self._checked(values, _PREFERENCE_FIELDS)
+        checked = await self._checked(owner, values, _PREFERENCE_FIELDS)
         if session_id is not None:
             config = self._store.sessions.config(owner, session_id)
             own = {name: value for name, value in checked.items() if name in _CONFIG_FIELDS}
             self._store.sessions.save_config(owner, replace(config, **own))
-        self._store.settings.save(checked)
+        self._save(owner, checked)
+
+    def _save(self, owner: str, checked: Mapping[str, Any]) -> None:
+        own = {} if owner == LOCAL_OWNER else {n: v for n, v in checked.items() if n in PERSONAL_FIELDS}
+        self._store.settings.save(own, owner)
+        self._store.settings.save({name: value for name, value in checked.items() if name not in own})
+        self._catalog.show_cloud = checked.get("show_cloud_models", self._catalog.show_cloud)
+        for act in self._after_save:
+            act(checked)
 
     # --- checks -------------------------------------------------------------------------------
 
-    async def _first_config(self) -> SessionConfig:
-        preferences = asdict(self.preferences())
+    async def _first_config(self, owner: str) -> SessionConfig:
+        preferences = asdict(self.preferences(owner))
         values = {name: preferences[name] for name in _CONFIG_FIELDS}
         if values["model_name"] is None:
             values["model_name"] = await self._default_model()
@@ -142,25 +252,47 @@ class Sessions:
         except InvalidInput:
             return preferences
 
-    async def _checked(self, changes: Mapping[str, object], names: tuple[str, ...]) -> dict[str, Any]:
+    async def _checked(
+        self, owner: str, changes: Mapping[str, object], names: tuple[str, ...]
+    ) -> dict[str, Any]:
         for name in changes:
             if name not in names:
                 raise InvalidInput(f"There is no setting called {name}.", field=name)
+        if not {*PERSONAL_FIELDS, "scope"}.issuperset(changes):
+            self._require_admin(owner)
         values = {name: self._checked_value(name, value) for name, value in changes.items()}
         if "model_name" in values:
             await self._check_model(str(values["model_name"]))
         return values
 
+    async def _checked_session(self, owner: str, changes: Mapping[str, object]) -> dict[str, Any]:
+        values = await self._checked(owner, changes, _SESSION_FIELDS)
+        if values.get("scope") is not None:
+            self._check_scope(owner, values["scope"])
+        return values
+
+    def _check_scope(self, owner: str, doc_ids: tuple[str, ...]) -> None:
+        if self._store.documents.totals((owner, SAMPLE_OWNER), doc_ids).documents < len(doc_ids):
+            raise InvalidInput("A chosen document is not there any more; choose again.", field="scope")
+
     def _checked_value(self, name: str, value: object) -> Any:
         match name:
             case "thinking_mode":
                 return _checked_mode(value)
+            case "deep_query":
+                return _checked_deep_query(value)
             case "model_name":
                 return _checked_name(name, value, "Choose a model.")
             case "embed_light":
                 return self._checked_light(value)
             case "embed_deep":
                 return self._checked_deep(value)
+            case "scope":
+                return _checked_scope(value)
+            case "show_cloud_models":
+                return _checked_switch(name, value)
+            case "system_prompt":
+                return _checked_prompt(name, value)
             case _:
                 return _checked_number(name, value)
 
@@ -191,13 +323,21 @@ class Sessions:
         if _NAME_OF_MODEL.fullmatch(name):
             return name
         folder = Path(name).expanduser()
-        if self._settings.share or self._settings.demo:
+        if self._settings.mode != "local":
             raise InvalidInput("Only names of models can be used here, no folders.", field=field)
-        if not (folder / "modules.json").is_file():
+        if not _is_model(folder):
             raise InvalidInput(
                 f"{name} is neither the name of a model nor a sentence-transformers folder.", field=field
             )
         return name
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / "modules.json").is_file()
+    except OSError:
+        # A name that is too long for a file, say.
+        return False
 
 
 def _checked_title(title: str) -> str:
@@ -216,6 +356,13 @@ def _checked_mode(value: object) -> ThinkingMode:
         raise InvalidInput("The thinking mode is cot, rag or hybrid.", field="thinking_mode") from error
 
 
+def _checked_deep_query(value: object) -> DeepQuery:
+    try:
+        return DeepQuery(str(value))
+    except ValueError as error:
+        raise InvalidInput("The deep layer is asked by feedback or direct.", field="deep_query") from error
+
+
 def _checked_name(field: str, value: object, wanted: str) -> str:
     name = value.strip() if isinstance(value, str) else ""
     if not name:
@@ -225,10 +372,41 @@ def _checked_name(field: str, value: object, wanted: str) -> str:
     return name
 
 
-def _checked_number(field: str, value: object) -> int:
-    """Whole numbers, as pages and JSON send them: 5 and 5.0, but not "5" and not true."""
-    lowest, highest, words = _RANGES[field]
+def _checked_scope(value: object) -> tuple[str, ...] | None:
+    """Each id once, in the order they were chosen; None means all."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise InvalidInput("The scope is a list of document ids, or null for all.", field="scope")
+    if not value:
+        raise InvalidInput("Choose at least one document, or all of them.", field="scope")
+    return tuple(dict.fromkeys(value))
+
+
+def _checked_switch(field: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput("This setting is either on or off.", field=field)
+
+
+def _checked_prompt(field: str, value: object) -> str:
+    """Empty is allowed: then only our own rules are told."""
+    if not isinstance(value, str):
+        raise InvalidInput("The system prompt is a text, or empty for none.", field=field)
+    prompt = value.replace("\r\n", "\n").replace("\0", "").strip()
+    if len(prompt) > LONGEST[field]:
+        raise InvalidInput(
+            f"The system prompt has at most {LONGEST[field]:,} characters, and this one has "
+            f"{len(prompt):,}; shorten it, or add long texts as documents.",
+            field=field,
+        )
+    return prompt
+
+
+def _checked_number(field: str, value: object) -> int | float:
+    """Numbers as pages and JSON send them: 5 and 5.0, but not "5" and not true."""
+    allowed = RANGES[field]
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if lowest <= number <= highest and number == int(number):
-        return int(number)
-    raise InvalidInput(f"{words} is a whole number from {lowest} to {highest}.", field=field)
+    if not allowed.lowest <= number <= allowed.highest or (allowed.whole and number != int(number)):
+        raise InvalidInput(allowed.rule, field=field)
+    return int(number) if allowed.whole else float(number)

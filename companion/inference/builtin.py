@@ -53,6 +53,7 @@ class Builtin:
         # Guards the server object and lets one answer be made at a time, whatever loop asks.
         self._busy = threading.Lock()
         self._server: xllamacpp.Server | None = None
+        self._without_card = False
         self._closing = threading.Event()
 
     @property
@@ -183,6 +184,7 @@ class Builtin:
         params.warmup = False
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
         _shut_listener(params, _model_name(path))
+        self._without_card = not any("GPU" in each["type"].name for each in xllamacpp.get_device_info())
         try:
             server = xllamacpp.Server(params)
             # Warms up, and waits until its loop runs: a server dropped before that never ends,
@@ -200,14 +202,18 @@ class Builtin:
     def _info(self) -> ModelInfo:
         path = self._model_path()
         head = _read_head(path)
+        loaded = self._server is not None
         return ModelInfo(
             name=_model_name(path),
             engine="builtin",
             size=path.stat().st_size,
             context_length=self._window(path),
-            loaded=self._server is not None,
+            loaded=loaded,
             parameter_size=str(head["general.size_label"]) if "general.size_label" in head else None,
             quantization=_quantization(path),
+            memory=path.stat().st_size + _window_bytes(head, self._window(path)) if loaded else None,
+            # llama.cpp does not tell how it shared itself out.
+            vram=0 if loaded and self._without_card else None,
         )
 
     def _window(self, path: Path) -> int:
@@ -300,6 +306,7 @@ def _usage(timings: Json, load_ms: float | None) -> Usage:
     return Usage(
         prompt_tokens=int(timings.get("prompt_n", 0)) + int(timings.get("cache_n", 0)) or None,
         answer_tokens=timings.get("predicted_n"),
+        cached_tokens=timings.get("cache_n"),
         load_ms=load_ms,
         prompt_ms=timings.get("prompt_ms"),
         answer_ms=timings.get("predicted_ms"),
@@ -322,6 +329,20 @@ def _model_name(path: Path) -> str:
 def _quantization(path: Path) -> str | None:
     found = _QUANTIZATION.search(path.stem)
     return found[1].upper() if found else None
+
+
+def _window_bytes(head: dict[str, object], n_ctx: int) -> int:
+    """What llama.cpp keeps of a full window: a key and a value per layer and token, two bytes each.
+    0 if the file does not tell; its scratch memory, some tens of megabytes, comes on top."""
+
+    def number(name: str, usual: int = 0) -> int:
+        value = head.get(f"{head.get('general.architecture')}.{name}", usual)
+        return value if isinstance(value, int) else usual
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    key, value = number("attention.key_length", width), number("attention.value_length", width)
+    return number("block_count") * n_ctx * number("attention.head_count_kv", heads) * (key + value) * 2
 
 
 def _read_head(path: Path) -> dict[str, object]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from companion.domain import ChatEngine, ChatRequest, EnginePiece, ModelInfo, PullProgress
@@ -19,6 +20,39 @@ STALE_S = 30.0
 """How long the last list of an engine stands in while it is there but does not tell."""
 PATIENCE_S = 3.0
 NO_MODEL = "There is no chat model; pull one with `ollama pull llama3.2`."
+GET_OLLAMA = "Get Ollama at ollama.com/download and start it; it is noticed within ten seconds."
+PULL_ONE = "Ollama is there and has no chat model yet; download one."
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """A model for somebody who has none yet."""
+
+    name: str
+    size: int
+    """Bytes to download, about."""
+    about: str
+
+
+RECOMMENDED = (
+    Recommended("llama3.2:3b", 2_000_000_000, "Small and quick; runs on most machines with 8 GB of memory."),
+    Recommended("qwen3:4b", 2_500_000_000, "Thinks before it answers: better at hard questions, slower."),
+    Recommended(
+        "gemma3:4b", 3_300_000_000, "Writes well in many languages; needs the most memory of the three."
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Whether there is somebody to answer, and what the person could do about it."""
+
+    state: Literal["no_ollama", "ollama_without_models", "ok"]
+    answers: str | None
+    """Who answers where nobody was chosen, the built-in model among them; None: nobody can."""
+    sentence: str = ""
+    """What is the matter; empty if nothing is."""
+    action: str = ""
 
 
 @runtime_checkable
@@ -39,7 +73,8 @@ class Catalog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engines = {engine.name: engine for engine in sorted(engines, key=lambda e: e.name != "ollama")}
-        self._show_cloud = show_cloud
+        self.show_cloud = show_cloud
+        """May be switched while the program runs; holds for the next look at the list."""
         self._clock = clock
         self._lists: dict[str, tuple[float, list[ModelInfo]]] = {}
         self._checked_at: float | None = None
@@ -80,6 +115,29 @@ class Catalog:
             raise ModelMissing(f"There is no model named {name}; choose one from the list.")
         return model
 
+    def known(self) -> list[ModelInfo]:
+        """All models by the lists as they are: no engine is asked, however old they may be."""
+        return list(self._listed())
+
+    def last_known(self, name: str | None) -> ModelInfo | None:
+        """The chat model that would answer, by the lists as they are: no engine is asked, however old
+        they may be. None while no engine has told one.
+        """
+        models = [model for model in self._listed() if model.can_chat]
+        return _find(models, name or "") or next((model for model in models if not model.remote), None)
+
+    async def situation(self) -> Situation:
+        """From the list as it is known, at most five seconds old."""
+        models = await self.models()
+        answers = next((model.name for model in models if not model.remote), None)
+        if any(model.engine == "ollama" for model in models):
+            return Situation("ok", answers)
+        if "ollama" in self._engines and "ollama" not in self.away:
+            return Situation("ollama_without_models", answers, NO_MODEL.partition(";")[0], PULL_ONE)
+        return Situation(
+            "no_ollama", answers, self.away.get("ollama", "Ollama is not used here."), GET_OLLAMA
+        )
+
     def engine(self, model: ModelInfo) -> ChatEngine:
         """Who runs this model."""
         return self._engines[model.engine]
@@ -94,14 +152,24 @@ class Catalog:
             await _close(pieces)
 
     async def load(self, name: str, num_ctx: int) -> None:
+        """Bring a model into memory; a cloud model has none here. Raises `ModelMissing`."""
         model = await self.info(name)
-        await self.engine(model).load(model.name, num_ctx)
-        self._checked_at = None
+        if model.remote:
+            return
+        try:
+            await self.engine(model).load(model.name, num_ctx)
+        finally:
+            self._checked_at = None
 
     async def unload(self, name: str) -> None:
+        """Give a model's memory back. Raises `ModelMissing`."""
         model = await self.info(name)
-        await self.engine(model).unload(model.name)
-        self._checked_at = None
+        if model.remote:
+            return
+        try:
+            await self.engine(model).unload(model.name)
+        finally:
+            self._checked_at = None
 
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         """Download a model with the first engine that can. Raises `EngineError`s."""
@@ -124,8 +192,11 @@ class Catalog:
     async def _visible(self, *, refresh: bool = False) -> list[ModelInfo]:
         if refresh or self._checked_at is None or self._clock() - self._checked_at > CACHE_S:
             await self._refresh_once()
+        return self._listed()
+
+    def _listed(self) -> list[ModelInfo]:
         listed = (model for name in self._engines for model in self._list_of(name))
-        return _first_of_each_name(model for model in listed if self._show_cloud or not model.remote)
+        return _first_of_each_name(model for model in listed if self.show_cloud or not model.remote)
 
     def _list_of(self, engine_name: str) -> list[ModelInfo]:
         return self._lists.get(engine_name, (0.0, []))[1]

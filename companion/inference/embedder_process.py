@@ -1,7 +1,7 @@
-"""A child in which torch lives: exports an embedder to ONNX, and checks that the vectors are the same.
+"""A child in which torch lives: embeds texts for its parent, and exports an embedder to ONNX.
 
-Knows torch, sentence-transformers and ONNX. It does not know documents or the store; its answer
-is one line of JSON on stdout, and it may be killed at any time.
+Knows torch, sentence-transformers and ONNX. It does not know documents or the store: it returns
+bytes on stdout and writes nothing but the export; it may be killed at any time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
+import psutil
 
 from companion.child import follow_parent, refuse_network
 from companion.errors import EmbedderError
@@ -27,17 +29,26 @@ from companion.inference.embedders import (
     SIDECAR_FILE,
     TOKENIZER_FILE,
     OnnxEmbedder,
+    exported,
     identify,
     read_recipe,
 )
 from companion.inference.files import put_in_place, sha256
+from companion.inference.frames import ERROR, READY, ROWS, write_frame
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from companion.domain import EmbedderIdentity, Vectors
+
 OPSET = 17
 SAME_COSINE = 0.9999
 LONGEST_CHECK_TOKENS = 700
+
+CARD_TOKENS = 16_384
+"""Of one batch on a graphics card, padding included."""
+CARD_ROWS = 256
+FULL_CARD = "The graphics card has too little free memory for the embedder {name}: choose a smaller one."
 
 SENTENCES = (
     "",
@@ -61,7 +72,8 @@ def export(folder: Path, target: Path, weights: str) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        model = _open(folder)
+        # Fused attention does not go into an ONNX graph.
+        model = _open(folder, "cpu", attn_implementation="eager", dtype="float32")
         recipe = read_recipe(folder)
         # Where the two read different limits, ours is the smaller one and the model follows it.
         model.max_seq_length = recipe.max_tokens
@@ -98,7 +110,86 @@ def compare(model: SentenceTransformer, embedder: OnnxEmbedder) -> float:
     return worst
 
 
-def _open(folder: Path) -> SentenceTransformer:
+# --- serving ----------------------------------------------------------------------------
+
+
+class TorchEmbedder:
+    """An embedder on torch, in half precision on a graphics card."""
+
+    def __init__(self, folder: Path, identity: EmbedderIdentity, device: str) -> None:
+        """`device` in torch's words. Raises EmbedderError when it is full or the model no good."""
+        from torch import OutOfMemoryError
+
+        self.identity = identity
+        try:
+            self._model = _open(folder, device, dtype="float32" if device == "cpu" else "float16")
+        except OutOfMemoryError as error:
+            raise EmbedderError(FULL_CARD.format(name=identity.name)) from error
+        self._model.max_seq_length = identity.max_tokens
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Shape (len(texts), dimension), float32, rows of length 1; a text too long is cut."""
+        from torch import OutOfMemoryError
+
+        prompt = self.identity.passage_prompt
+        ids = self._model.tokenizer([prompt + text for text in texts], verbose=False)["input_ids"]
+        rows = max(1, CARD_TOKENS // min(max(map(len, ids)), self.identity.max_tokens))
+        try:
+            pooled = self._model.encode(
+                texts, prompt=prompt, batch_size=min(CARD_ROWS, rows), show_progress_bar=False
+            )
+        except OutOfMemoryError as error:
+            raise EmbedderError(FULL_CARD.format(name=self.identity.name)) from error
+        # Half precision is too coarse for the length.
+        vectors = np.asarray(pooled, np.float32)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+
+def serve(chosen: argparse.Namespace, answers: BinaryIO) -> None:
+    """Answer each line on stdin, a JSON list of texts, with a frame of float32 rows, until it ends.
+
+    The first frame says where it runs. Raises EmbedderError when the embedder cannot be opened.
+    """
+    embedder, device = _open_to_serve(chosen)
+    write_frame(answers, READY, device.encode())
+    for line in sys.stdin.buffer:
+        try:
+            write_frame(answers, ROWS, embedder.embed_passages(json.loads(line)).tobytes())
+        except EmbedderError as error:
+            write_frame(answers, ERROR, error.message.encode())
+
+
+def _open_to_serve(chosen: argparse.Namespace) -> tuple[OnnxEmbedder | TorchEmbedder, str]:
+    """The embedder, and the device it runs on: the processor where torch knows no such card."""
+    identity = identify(read_recipe(chosen.folder), chosen.folder.name, chosen.weight_hash, 0)
+    if chosen.device != "cpu" and _has_card(chosen.device):
+        return TorchEmbedder(chosen.folder, identity, chosen.device), chosen.device
+    home = exported(chosen.folder, chosen.weight_hash, chosen.cache_dir)
+    return OnnxEmbedder(home, identity, threads=chosen.threads), "cpu"
+
+
+def _has_card(device: str) -> bool:
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cuda" and int(number or 0) < torch.cuda.device_count()
+
+
+def _step_back() -> None:
+    """The disk is everybody else's first; and where memory ends, this process goes, not the app."""
+    with suppress(AttributeError, OSError, psutil.Error):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+# --- opening and exporting --------------------------------------------------------------
+
+
+def _open(folder: Path, device: str, **options: object) -> SentenceTransformer:
+    """`options` of the transformer. Raises EmbedderError."""
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
@@ -108,11 +199,10 @@ def _open(folder: Path) -> SentenceTransformer:
     try:
         return SentenceTransformer(
             str(folder),
-            device="cpu",
+            device=device,
             trust_remote_code=False,
             local_files_only=True,
-            # Fused attention does not go into an ONNX graph.
-            model_kwargs={"attn_implementation": "eager", "use_safetensors": True, "dtype": "float32"},
+            model_kwargs={"use_safetensors": True, **options},
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise EmbedderError(f"The embedder {folder.name} cannot be opened: {_first_line(error)}") from error
@@ -179,25 +269,51 @@ def _claim_stdout() -> BinaryIO:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`… export FOLDER TARGET WEIGHT_HASH`, started by `embedders.py`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m companion.inference.embedder_process", description=__doc__
-    )
-    export_parser = parser.add_subparsers(dest="verb", required=True).add_parser("export")
-    export_parser.add_argument("folder", type=Path)
-    export_parser.add_argument("target", type=Path)
-    export_parser.add_argument("weight_hash")
-    chosen = parser.parse_args(arguments)
+    """`… export` is started by `embedders.py`, `… serve` by `deep.py`."""
+    chosen = _parser().parse_args(arguments)
     follow_parent()
     refuse_network()
     warnings.simplefilter("ignore")
     with _claim_stdout() as answer:
-        try:
-            export(chosen.folder, chosen.target, chosen.weight_hash)
-        except EmbedderError as error:
-            answer.write(json.dumps({"error": error.message}).encode())
-            return 1
-        answer.write(b"{}")
+        verb = _export_and_tell if chosen.verb == "export" else _serve_and_tell
+        return verb(chosen, answer)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m companion.inference.embedder_process", description=__doc__
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    exporting = verbs.add_parser("export")
+    exporting.add_argument("folder", type=Path)
+    exporting.add_argument("target", type=Path)
+    exporting.add_argument("weight_hash")
+    serving = verbs.add_parser("serve")
+    serving.add_argument("folder", type=Path)
+    serving.add_argument("weight_hash")
+    serving.add_argument("cache_dir", type=Path)
+    serving.add_argument("--device", default="cpu", help="cpu: ONNX Runtime; cuda:0 or mps: torch")
+    serving.add_argument("--threads", type=int)
+    return parser
+
+
+def _export_and_tell(chosen: argparse.Namespace, answer: BinaryIO) -> int:
+    try:
+        export(chosen.folder, chosen.target, chosen.weight_hash)
+    except EmbedderError as error:
+        answer.write(json.dumps({"error": error.message}).encode())
+        return 1
+    answer.write(b"{}")
+    return 0
+
+
+def _serve_and_tell(chosen: argparse.Namespace, answers: BinaryIO) -> int:
+    _step_back()
+    try:
+        serve(chosen, answers)
+    except EmbedderError as error:
+        write_frame(answers, ERROR, error.message.encode())
+        return 1
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Text to vectors on ONNX Runtime, from any sentence-transformers folder with mean or CLS pooling.
+"""Text to vectors on ONNX Runtime, from a sentence-transformers folder with mean, CLS or last-token pooling.
 
 Knows tokenizers, windows, batches, and the identity of an embedder. It does not know where
 weights come from, what a passage is, or torch: what needs torch happens once, in a child.
@@ -12,12 +12,14 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import psutil
 from filelock import FileLock
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
@@ -26,6 +28,7 @@ from companion.child import Child
 from companion.domain import Embedder, EmbedderIdentity
 from companion.errors import CompanionError, EmbedderError, EmbedderWarming
 from companion.inference.files import sha256
+from companion.inference.windows import Windows
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -39,11 +42,14 @@ EXPORT_FORMAT = 1
 EXPORT_TIMEOUT_S = 1800.0
 MODEL_FILE, TOKENIZER_FILE, SIDECAR_FILE = "model.onnx", "tokenizer.json", "model.json"
 
-# Small batches are as fast as large ones on the CPU and keep the memory small.
-TOKENS_PER_BATCH = 1024
-ROWS_PER_BATCH = 32
-OVERLAP = 1 / 8
+# A batch stays in the cache of the one core that works on it; larger ones are slower.
+TOKENS_PER_BATCH = 256
+ROWS_PER_BATCH = 16
 
+Feeds = dict[str, NDArray[np.int64]]
+"""Inputs of the model by name, shape (rows, longest) each."""
+
+POOLINGS = ("mean", "cls", "lasttoken")
 LEGACY_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -67,7 +73,7 @@ class Recipe:
     max_tokens: int
     """Special tokens included."""
     pooling: str
-    """`mean` or `cls`."""
+    """One of `POOLINGS`."""
     query_prompt: str
     passage_prompt: str
 
@@ -99,9 +105,10 @@ def read_recipe(folder: Path) -> Recipe:
 def _pooling(config: Mapping[str, Any], name: str) -> str:
     modes = config.get("pooling_mode") or [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
     modes = [modes] if isinstance(modes, str) else list(modes)
-    if modes not in (["mean"], ["cls"]):
+    if len(modes) != 1 or modes[0] not in POOLINGS:
         raise EmbedderError(
-            f"The embedder {name} pools by {' and '.join(modes) or 'nothing'}: choose one with mean or CLS."
+            f"The embedder {name} pools by {' and '.join(modes) or 'nothing'}: "
+            f"choose one with {', '.join(POOLINGS)}."
         )
     return str(modes[0])
 
@@ -249,15 +256,19 @@ class OnnxEmbedder:
     def __init__(self, home: Path, identity: EmbedderIdentity, *, threads: int | None) -> None:
         """`home` holds the exported model and its tokenizer; `load` is the usual way in."""
         self.identity = identity
-        self._session = _open_session(home / MODEL_FILE, threads)
+        # Batches side by side, one core each, are faster than all cores at one batch.
+        self._abreast = threads or psutil.cpu_count() or 1
+        self._session = _open_session(home / MODEL_FILE, self._abreast)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self._tokenizer, self._padding = _open_tokenizer(home / TOKENIZER_FILE)
         self._tokenizer.enable_truncation(identity.max_tokens)
         # Of its own, because truncation is a state of a tokenizer.
-        self._counter, _ = _open_tokenizer(home / TOKENIZER_FILE)
-        self._budget = identity.max_tokens - len(self._counter.encode(identity.passage_prompt).ids)
-        if self._budget < 1:
-            raise EmbedderError(f"The prompt of the embedder {identity.name} leaves no room for text.")
+        self._windows = Windows(
+            home / TOKENIZER_FILE,
+            name=identity.name,
+            prompt=identity.passage_prompt,
+            max_tokens=identity.max_tokens,
+        )
 
     @classmethod
     def load(
@@ -286,25 +297,7 @@ class OnnxEmbedder:
 
     def windows(self, text: str) -> list[str]:
         """The text in overlapping pieces that the model can read whole; at least one."""
-        if self._fits(text):
-            return [text]
-        encoding = self._counter.encode(text, add_special_tokens=False)
-        offsets, words = encoding.offsets, encoding.word_ids
-        # The last window reaches to the end, the first from the beginning, each to the next token:
-        # so that no character is left out, not even one that the tokenizer drops.
-        starts = [0, *(start for start, _ in offsets[1:]), len(text)]
-        count, first, pieces = len(offsets), 0, []
-        while True:
-            end = min(first + self._budget, count)
-            if end < count:
-                end = _word_border(words, end, lowest=first + self._budget // 2)
-            while end > first + 1 and not self._fits(text[starts[first] : starts[end]]):
-                end -= 1
-            pieces.append(text[starts[first] : starts[end]])
-            if end == count:
-                return pieces
-            overlap = int((end - first) * OVERLAP)
-            first = _word_border(words, end - overlap, lowest=max(first + 1, end - 2 * overlap))
+        return self._windows.of(text)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension), float32, rows of length 1; a text too long is cut."""
@@ -315,26 +308,30 @@ class OnnxEmbedder:
         vector: Vectors = self._embed([self.identity.query_prompt + text])[0]
         return vector
 
-    def _fits(self, text: str) -> bool:
-        return len(self._counter.encode(self.identity.passage_prompt + text).ids) <= self.identity.max_tokens
-
     def _embed(self, texts: Sequence[str]) -> Vectors:
         encodings = self._tokenizer.encode_batch_fast(texts)
         vectors = np.empty((len(texts), self.identity.dimension), np.float32)
-        for rows in plan_batches([len(encoding.ids) for encoding in encodings]):
-            vectors[rows] = self._embed_batch([encodings[row] for row in rows])
+        batches = plan_batches([len(encoding.ids) for encoding in encodings])
+        feeds = [self._feeds([encodings[row] for row in rows]) for rows in batches]
+        for number, hidden in _Abreast(self._session, feeds, self._abreast):
+            vectors[batches[number]] = self._pool(hidden, feeds[number])
         return vectors
 
-    def _embed_batch(self, encodings: Sequence[Encoding]) -> Vectors:
+    def _feeds(self, encodings: Sequence[Encoding]) -> Feeds:
         longest = max(len(encoding.ids) for encoding in encodings)
         feeds = {
             "input_ids": _pad([e.ids for e in encodings], longest, self._padding),
             "attention_mask": _pad([e.attention_mask for e in encodings], longest, 0),
             "token_type_ids": _pad([e.type_ids for e in encodings], longest, 0),
         }
-        hidden = _run(self._session, {name: feeds[name] for name in self._inputs})
+        return {name: feeds[name] for name in self._inputs}
+
+    def _pool(self, hidden: NDArray[np.float32], feeds: Feeds) -> Vectors:
         if self.identity.pooling == "cls":
             pooled = hidden[:, 0]
+        elif self.identity.pooling == "lasttoken":
+            last = feeds["attention_mask"].sum(axis=1) - 1
+            pooled = hidden[np.arange(len(hidden)), last]
         else:
             # The sum instead of the mean: its direction is the same, and the length becomes 1 below.
             pooled = np.matmul(feeds["attention_mask"][:, None, :].astype(np.float32), hidden)[:, 0]
@@ -377,14 +374,6 @@ def _pad(rows: Sequence[Sequence[int]], length: int, padding: int) -> NDArray[np
     return padded
 
 
-def _word_border(words: Sequence[int | None], position: int, *, lowest: int) -> int:
-    """The nearest token at or before `position` that begins a word; `position` if there is none."""
-    for candidate in range(position, lowest - 1, -1):
-        if words[candidate] is None or words[candidate] != words[candidate - 1]:
-            return candidate
-    return max(position, lowest)
-
-
 def _open_tokenizer(path: Path) -> tuple[Tokenizer, int]:
     """The tokenizer, neither padding nor cutting, and its padding token.
 
@@ -397,19 +386,21 @@ def _open_tokenizer(path: Path) -> tuple[Tokenizer, int]:
     return tokenizer, padding
 
 
-def _open_session(model: Path, threads: int | None) -> InferenceSession:
+def _open_session(model: Path, threads: int) -> InferenceSession:
     # Heavy, and the page is served before it is needed.
     from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
 
     options = SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
     # Memory patterns are kept for every shape that ever came, and here shapes vary.
     options.enable_mem_pattern = False
     # Threads that spin between two calls would take the cores from the chat model.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # tanh in place of erf: three percent faster, and the vectors differ by a cosine of .000005.
+    options.add_session_config_entry("optimization.enable_gelu_approximation", "1")
     options.log_severity_level = 3
     try:
         return InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
@@ -417,16 +408,68 @@ def _open_session(model: Path, threads: int | None) -> InferenceSession:
         raise EmbedderError("The prepared embedder cannot be opened: restart to prepare it again.") from error
 
 
-def _run(session: InferenceSession, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+class _Abreast:
+    """Batches worked on side by side: one by the caller, the others by ONNX Runtime's own threads."""
 
-    try:
-        (hidden,) = session.run(None, feeds)
-    except (Fail, RuntimeException) as error:
-        raise EmbedderError(
-            "The embedder broke off, perhaps for lack of memory: close other programs."
-        ) from error
-    return cast("NDArray[np.float32]", hidden)
+    def __init__(self, session: InferenceSession, batches: Sequence[Feeds], abreast: int) -> None:
+        self._session = session
+        self._waiting = deque(enumerate(batches))
+        self._landed: deque[tuple[int, NDArray[np.float32]]] = deque()
+        self._errors: list[str] = []
+        self._lanes = [threading.Event() for _ in range(min(abreast, len(batches)) - 1)]
+
+    def __iter__(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Number and last hidden state of each batch, as they are done. Raises EmbedderError."""
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+
+        for lane in self._lanes:
+            self._fly(lane)
+        try:
+            while (batch := self._next()) is not None:
+                number, feeds = batch
+                (hidden,) = self._session.run(None, feeds)
+                yield number, cast("NDArray[np.float32]", hidden)
+                yield from self._arrivals()
+        except (Fail, RuntimeException) as error:
+            self._errors.append(str(error))
+        finally:
+            self._waiting.clear()
+            # ONNX Runtime still reads the inputs of those that fly.
+            for lane in self._lanes:
+                lane.wait()
+        yield from self._arrivals()
+        if self._errors:
+            raise EmbedderError(
+                "The embedder broke off, perhaps for lack of memory: close other programs."
+            ) from RuntimeError(self._errors[0])
+
+    def _next(self) -> tuple[int, Feeds] | None:
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def _fly(self, lane: threading.Event) -> None:
+        """Send off the next batch; the lane ends when none is left."""
+        batch = self._next()
+        if batch is None:
+            lane.set()
+            return
+        number, feeds = batch
+
+        def land(outputs: Sequence[NDArray[np.float32]], _data: object, error: str) -> None:
+            if error:
+                self._errors.append(error)
+                self._waiting.clear()
+            else:
+                self._landed.append((number, outputs[0]))
+            self._fly(lane)
+
+        self._session.run_async(None, feeds, land, None)
+
+    def _arrivals(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        while self._landed:
+            yield self._landed.popleft()
 
 
 # --- an embedder that is still on its way -----------------------------------------------

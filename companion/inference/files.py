@@ -22,16 +22,22 @@ def put_in_place(partial: Path, target: Path) -> None:
 
     Both are on one disk. Whenever the machine stops, `target` is whole or absent.
     """
-    for path in sorted(partial.rglob("*"), reverse=True):
-        _flush(path)
-    _flush(partial)
+    flush_all(partial)
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
-    _flush(target.parent)
+    flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def flush_all(folder: Path) -> None:
+    """A folder and all that is in it are on the disk when this returns."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        flush(path)
+    flush(folder)
+
+
+def flush(path: Path) -> None:
+    """A file, or the names in a folder, are on the disk when this returns."""
     if path.is_dir() and os.name == "nt":  # Windows cannot flush a folder
         return
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

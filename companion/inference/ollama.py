@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -46,6 +48,8 @@ SHOW_BUDGET_S = 2.0
 SHOWN_AT_ONCE = 8
 FREEING_TIMEOUT_S = 10.0
 FREEING_POLL_S = 0.1
+EMBEDDING_KEEP_ALIVE = "30s"
+"""Longer than the pause between two batches; after the last one the memory is soon free."""
 LONGEST_QUOTE = 200
 
 CUT_OFF = "The answer was cut off because the connection to Ollama broke; try again."
@@ -65,6 +69,18 @@ FAILURES = (
     TypeError,
     AttributeError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingFacts:
+    """An embedding model as Ollama describes it."""
+
+    digest: str
+    dimension: int | None
+    context_length: int | None
+    """Tokens."""
+    size: int | None
+    """Bytes on disk."""
 
 
 class Ollama:
@@ -87,8 +103,8 @@ class Ollama:
     async def models(self) -> list[ModelInfo]:
         """All it has, in its order, newest first: chat and embedding models, local and cloud."""
         tags = _objects(await self._ask("GET", "/api/tags"), "models")
-        loaded, _ = await asyncio.gather(self._loaded_if_told(), self._show_new(tags))
-        return [_model_info(tag, self._shown.get(_digest(tag), {}), loaded) for tag in tags]
+        running, _ = await asyncio.gather(self._running_if_told(), self._show_new(tags))
+        return [_model_info(tag, self._shown.get(_digest(tag), {}), running) for tag in tags]
 
     async def version(self) -> str:
         return str((await self._ask("GET", "/api/version")).get("version", ""))
@@ -122,27 +138,57 @@ class Ollama:
         )
         try:
             async with asyncio.timeout(FREEING_TIMEOUT_S):
-                while _full_name(model) in await self._loaded():
+                while full_name(model) in await self._running():
                     await asyncio.sleep(FREEING_POLL_S)
         except TimeoutError as error:
             raise EngineBusy(
                 f"{model} is still at work for another program and keeps its memory for now."
             ) from error
 
+    async def embedding_facts(self, model: str) -> EmbeddingFacts:
+        """What tells an embedding model from another, without loading it. Raises `ModelMissing`."""
+        tags = _objects(await self._ask("GET", "/api/tags"), "models")
+        tag = next((tag for tag in tags if full_name(_name(tag)) == full_name(model)), None)
+        if tag is None or _is_remote(tag):
+            raise ModelMissing(f"Ollama has no model named {model} here; pull it with `ollama pull {model}`.")
+        shown = await self._ask("POST", "/api/show", {"model": model}, model=model)
+        info = _object(shown, "model_info")
+        return EmbeddingFacts(
+            digest=_digest(tag),
+            dimension=_whole(info.get(f"{info.get('general.architecture')}.embedding_length")),
+            context_length=_context_length(info),
+            size=_whole(tag.get("size")),
+        )
+
+    async def embed(self, model: str, texts: Sequence[str], num_ctx: int) -> list[list[float]]:
+        """A row for each text, as long as Ollama makes it; a text longer than the window is cut.
+        Cancelling closes the connection, which stops the work."""
+        body = {
+            "model": model,
+            "input": list(texts),
+            "truncate": True,
+            "options": {"num_ctx": num_ctx},
+            "keep_alive": EMBEDDING_KEEP_ALIVE,
+        }
+        answer = await self._ask("POST", "/api/embed", body, model=model, timeout_s=self._load_timeout_s)
+        rows = answer.get("embeddings")
+        if not isinstance(rows, list) or len(rows) != len(texts):
+            raise EngineError(f"Ollama did not give a vector for each text; {model} may not be able to.")
+        return rows
+
     async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Download a model. An interrupted download goes on where it stopped when asked again."""
         body = {"model": model, "stream": True}
-        async with aclosing(
-            self._lines("/api/pull", body, model, self._load_timeout_s, self._load_timeout_s)
-        ) as lines:
-            async for line in lines:
-                status = str(line.get("status", ""))
-                yield PullProgress(status, _whole(line.get("completed")), _whole(line.get("total")))
-                if status == "success":
-                    return
-        raise StreamBroken(
-            f"The download of {model} was cut off; start it again, it goes on where it stopped."
-        )
+        patience_s = self._load_timeout_s
+        try:
+            async with aclosing(self._lines("/api/pull", body, model, patience_s, patience_s)) as lines:
+                async for line in lines:
+                    yield _pull_progress(line)
+                    if line.get("status") == "success":
+                        return
+        except EngineError as error:
+            raise _of_download(error, model) from error
+        raise StreamBroken(_cut_off(model))
 
     async def close(self) -> None:
         """Close the connections, also those of other event loops that still run."""
@@ -209,15 +255,16 @@ class Ollama:
         except FAILURES as error:
             raise self._translated(error, model, patience_s, in_stream=True) from error
 
-    async def _loaded(self) -> set[str]:
+    async def _running(self) -> dict[str, Json]:
+        """What is in memory, under its full name."""
         running = _objects(await self._ask("GET", "/api/ps"), "models")
-        return {_full_name(_name(model)) for model in running}
+        return {full_name(_name(model)): model for model in running}
 
-    async def _loaded_if_told(self) -> set[str]:
+    async def _running_if_told(self) -> dict[str, Json]:
         try:
-            return await self._loaded()
+            return await self._running()
         except EngineError:
-            return set()
+            return {}
 
     async def _show_new(self, tags: Iterable[Json]) -> None:
         """Read the details of models not seen before; a changed model has another digest."""
@@ -329,6 +376,8 @@ def _pieces(line: Json) -> Iterator[EnginePiece]:
 def _usage(line: Json) -> Usage:
     return Usage(
         prompt_tokens=_whole(line.get("prompt_eval_count")),
+        # Of newer ones; the count above is of the whole prompt all the same.
+        cached_tokens=_whole(line.get("prompt_eval_cached_count")),
         answer_tokens=_whole(line.get("eval_count")),
         load_ms=_milliseconds(line.get("load_duration")),
         prompt_ms=_milliseconds(line.get("prompt_eval_duration")),
@@ -336,19 +385,67 @@ def _usage(line: Json) -> Usage:
     )
 
 
-def _model_info(tag: Json, shown: Json, loaded: set[str]) -> ModelInfo:
+def _pull_progress(line: Json) -> PullProgress:
+    layer = line.get("digest")
+    return PullProgress(
+        status=str(line.get("status", "")),
+        completed=_whole(line.get("completed")),
+        total=_whole(line.get("total")),
+        layer=str(layer) if layer else None,
+    )
+
+
+# What Ollama says when a download breaks off, in Go's words.
+NO_ROOM = ("no space left", "not enough space", "disk quota")
+NO_WAY = ("no such host", "dial tcp", "i/o timeout", "unreachable", "tls handshake", "max retries", "eof")
+
+
+def _of_download(error: EngineError, model: str) -> EngineError:
+    """The same failure in words that fit a download."""
+    match error:
+        case ModelMissing():
+            return ModelMissing(f"There is no model named {model} to download; check the name.")
+        case EngineSilent():
+            return EngineSilent(f"{error.message.partition(';')[0]}; start the download again, it goes on.")
+    refusal = error.__cause__
+    if not isinstance(refusal, ollama.ResponseError):
+        return StreamBroken(_cut_off(model)) if isinstance(error, StreamBroken) else error
+    said = refusal.error.lower()
+    if any(words in said for words in NO_ROOM):
+        return EngineError(
+            f"There is no room for {model} on Ollama's disk; free some space and start the download again."
+        )
+    if any(words in said for words in NO_WAY):
+        return EngineError(
+            "Ollama cannot reach the place it downloads from; check the internet connection and try again."
+        )
+    return error
+
+
+def _cut_off(model: str) -> str:
+    return f"The download of {model} was cut off; start it again, it goes on where it stopped."
+
+
+def _model_info(tag: Json, shown: Json, running: dict[str, Json]) -> ModelInfo:
     name = _name(tag)
     details = _object(tag, "details")
+    in_memory = running.get(full_name(name))
+    told = in_memory or {}
     return ModelInfo(
         name=name,
         engine="ollama",
         size=_whole(tag.get("size")),
         context_length=_context_length(_object(shown, "model_info")),
         capabilities=_capabilities(tag, shown),
-        loaded=_full_name(name) in loaded,
+        loaded=in_memory is not None,
         remote=_is_remote(tag),
         parameter_size=details.get("parameter_size") or None,
         quantization=details.get("quantization_level") or None,
+        memory=_whole(told.get("size")),
+        vram=_whole(told.get("size_vram")),
+        expires_at=_moment(told.get("expires_at")),
+        loaded_window=_whole(told.get("context_length")),
+        thinks_in_levels=_thinks_in_levels(tag, shown),
     )
 
 
@@ -364,8 +461,14 @@ def _capabilities(tag: Json, shown: Json) -> tuple[str, ...]:
     return ("embedding",) if "bert" in str(_object(tag, "details").get("family")) else ("completion",)
 
 
+def _thinks_in_levels(tag: Json, shown: Json) -> bool:
+    """No capability tells it: the template asks for the level, or the family is known for it."""
+    family = str(_object(tag, "details").get("family"))
+    return ".ThinkLevel" in str(shown.get("template")) or family.replace("-", "") == "gptoss"
+
+
 def _is_remote(tag: Json) -> bool:
-    return bool(tag.get("remote_host") or tag.get("remote_model")) or _name(tag).endswith("cloud")
+    return bool(tag.get("remote_host") or tag.get("remote_model")) or is_cloud_name(_name(tag))
 
 
 def _is_loopback(url: str) -> bool:
@@ -380,7 +483,12 @@ def _name(model: Json) -> str:
     return str(model.get("name") or model.get("model") or "")
 
 
-def _full_name(name: str) -> str:
+def is_cloud_name(name: str) -> bool:
+    """`gpt-oss:120b-cloud`, `minimax-m2:cloud`: how Ollama names what it passes on to the maker."""
+    return name.lower().endswith("cloud")
+
+
+def full_name(name: str) -> str:
     """`llama3.2` and `llama3.2:latest` are one model; a colon may also stand before a port."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
@@ -401,6 +509,13 @@ def _object(answer: Json, key: str) -> Json:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _milliseconds(nanoseconds: object) -> float | None:

@@ -24,7 +24,7 @@ from typing import IO
 
 import httpx2
 from filelock import FileLock
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import RevisionResolutionError, XetDownloadError
 
 from companion.config import PACKAGED_WEIGHTS, Settings, child_environment
@@ -116,6 +116,11 @@ def embedder_folder(name: str, settings: Settings) -> Path:
 
     `name` is a folder, a packaged name, or an id of the hub such as `BAAI/bge-small-en-v1.5`.
     """
+    return embedder_here(name, settings) or fetch(name, settings)
+
+
+def embedder_here(name: str, settings: Settings) -> Path | None:
+    """As `embedder_folder`, but None for what would have to be fetched."""
     folder = Path(name).expanduser()
     if (folder / "modules.json").is_file():
         return folder.resolve()
@@ -123,7 +128,7 @@ def embedder_folder(name: str, settings: Settings) -> Path:
         raise WeightsMissing(
             f"There is no sentence-transformers model in {name}: choose a folder with a modules.json."
         )
-    return fetch(name, settings)
+    return locate(name, settings)
 
 
 def locate(name: str, settings: Settings) -> Path | None:
@@ -150,9 +155,7 @@ def fetch(name: str, settings: Settings, *, requirements: Path = PACKAGED_WEIGHT
         return found
     weights = find(name)
     if settings.offline:
-        raise WeightsMissing(
-            f"The weights of {name} are not on this machine: start once without the setting offline."
-        )
+        raise not_here(name)
     folder = settings.weights_folder / weights.name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +168,25 @@ def fetch(name: str, settings: Settings, *, requirements: Path = PACKAGED_WEIGHT
             f"The weights of {name} could not be written to {folder.parent}: {error.strerror or error}."
         ) from error
     return _answer(weights, folder)
+
+
+def not_here(name: str) -> WeightsMissing:
+    """Why nothing can be had offline."""
+    return WeightsMissing(
+        f"The weights of {name} are not on this machine: start once without the setting offline."
+    )
+
+
+def ask_hub(name: str) -> tuple[int, int | None]:
+    """Bytes that fetching would download, and parameters if the hub knows. Raises WeightsMissing."""
+    weights = find(name)
+    _require_hub(name)
+    try:
+        info, wanted = _hub_entry(weights)
+    except HUB_ERRORS as error:
+        raise _not_given(weights) from error
+    size = sum(entry.size or 0 for entry in info.siblings or () if entry.rfilename in wanted)
+    return size, info.safetensors.total if info.safetensors else None
 
 
 def find(name: str) -> Weights:
@@ -235,10 +257,7 @@ def _check(weights: Weights, tree: Path) -> None:
 
 
 def _from_hub(weights: Weights, tree: Path) -> str:
-    if not _hub_answers():
-        raise WeightsMissing(
-            f"The model hub cannot be reached, so {weights.name} could not be fetched: connect and try again."
-        )
+    _require_hub(weights.name)
     try:
         revision, hashes = _hub_files(weights)
         snapshot_download(
@@ -253,9 +272,7 @@ def _from_hub(weights: Weights, tree: Path) -> str:
     except HUB_ERRORS as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
-        raise WeightsMissing(
-            f"The model hub did not give {weights.repository}: check the name and try again."
-        ) from error
+        raise _not_given(weights) from error
     shutil.rmtree(tree / ".cache", ignore_errors=True)
     for file, expected in hashes.items():
         if not (tree / file).is_file() or (expected is not None and sha256(tree / file) != expected):
@@ -264,6 +281,17 @@ def _from_hub(weights: Weights, tree: Path) -> str:
             )
     _check(weights, tree)
     return f"{weights.repository}@{revision}"
+
+
+def _require_hub(name: str) -> None:
+    if not _hub_answers():
+        raise WeightsMissing(
+            f"The model hub cannot be reached, so {name} could not be fetched: connect and try again."
+        )
+
+
+def _not_given(weights: Weights) -> WeightsMissing:
+    return WeightsMissing(f"The model hub did not give {weights.repository}: check the name and try again.")
 
 
 def _hub_answers() -> bool:
@@ -280,6 +308,13 @@ def _hub_answers() -> bool:
 
 def _hub_files(weights: Weights) -> tuple[str, dict[str, str | None]]:
     """The commit, and the wanted files with the sha256 that the hub knows (large ones only)."""
+    info, wanted = _hub_entry(weights)
+    if info.sha is None:
+        raise ValueError("the hub names no commit")
+    return info.sha, wanted
+
+
+def _hub_entry(weights: Weights) -> tuple[ModelInfo, dict[str, str | None]]:
     api = HfApi(endpoint=constants.ENDPOINT, token=False)
     info = api.model_info(
         weights.repository, revision=weights.revision, files_metadata=True, timeout=HUB_TIMEOUT_S
@@ -296,9 +331,7 @@ def _hub_files(weights: Weights) -> tuple[str, dict[str, str | None]]:
         raise WeightsMissing(
             f"{weights.repository} is no sentence-transformers model with safetensors: choose another."
         )
-    if info.sha is None:
-        raise ValueError("the hub names no commit")
-    return info.sha, wanted
+    return info, wanted
 
 
 def _wants(weights: Weights, file: str) -> bool:

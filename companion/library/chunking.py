@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from companion.domain import Cut, Place, Reading, Section
+from companion.tuning import (
+    LONGEST_PASSAGE,
+    OVERLAP_SENTENCES,
+    OVERLAP_TOKENS,
+    SMALL_TOKENS,
+    STRETCHED_TOKENS,
+    TITLE_TOKENS,
+)
 
 CHUNKER_VERSION = 1
-
-MAX_TOKENS = 500
-_STRETCHED = 550
-"""Rather a little more than a passage of one sentence behind it."""
-_TINY = 50
-_SMALL = 60
-_OVERLAP = 40
-_OVERLAP_UNITS = 2
 
 _DENSE = "\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 _PIECE = re.compile(rf"[^\W{_DENSE}]{{1,6}}|[{_DENSE}]|[^\w\s]")
@@ -85,15 +85,15 @@ def _join(group: Sequence[_Part], tokens: int, part: _Part) -> bool:
     if last.start_s is not None or following.start_s is not None:
         return last.start_s is not None and following.start_s is not None
     if last.page != following.page:
-        return _fits(tokens, part.tokens, _TINY)
-    return _related(group[0].section.place, following) and _fits(tokens, part.tokens, _SMALL)
+        return _fits(tokens, part.tokens, TITLE_TOKENS)
+    return _related(group[0].section.place, following) and _fits(tokens, part.tokens, SMALL_TOKENS)
 
 
 def _fits(tokens: int, more: int, small: int) -> bool:
-    if tokens < _TINY:
+    if tokens < TITLE_TOKENS:
         # A title alone is no passage, however long what follows.
         return True
-    return (more < small or tokens < small) and tokens + more <= MAX_TOKENS
+    return (more < small or tokens < small) and tokens + more <= LONGEST_PASSAGE
 
 
 def _related(first: Place, second: Place) -> bool:
@@ -151,7 +151,7 @@ def _joined(units: Sequence[_Unit], separator: str) -> str:
 
 def _place(parts: Sequence[_Part]) -> Place:
     first, last = parts[0].section.place, parts[-1].section.place
-    telling = [part for part in parts if part.tokens >= _TINY] or parts
+    telling = [part for part in parts if part.tokens >= TITLE_TOKENS] or parts
     shared = _common([_path(part.section.place) for part in telling])
     own = (part.section.place.heading for part in (*telling, *parts))
     heading = " > ".join(shared) or next(filter(None, own), None)
@@ -165,19 +165,19 @@ def _spans(units: Sequence[_Unit], *, across_parts: bool) -> Iterator[tuple[int,
     """
     before = [0, *accumulate(unit.tokens for unit in units)]
     total = before[-1]
-    count = -(-max(total - _OVERLAP, 1) // (MAX_TOKENS - _OVERLAP))
-    budget = min(MAX_TOKENS, -(-total // count) + _OVERLAP)
-    if total <= MAX_TOKENS:
-        budget = MAX_TOKENS
+    count = -(-max(total - OVERLAP_TOKENS, 1) // (LONGEST_PASSAGE - OVERLAP_TOKENS))
+    budget = min(LONGEST_PASSAGE, -(-total // count) + OVERLAP_TOKENS)
+    if total <= LONGEST_PASSAGE:
+        budget = LONGEST_PASSAGE
     start = 0
     while start < len(units):
         overlap = _overlap_from(units, start, across_parts=across_parts)
         end = start + 1
-        if before[end] - before[overlap] > MAX_TOKENS:
+        if before[end] - before[overlap] > LONGEST_PASSAGE:
             overlap = start
         while end < len(units) and before[end + 1] - before[overlap] <= budget:
             end += 1
-        if total - before[end] < _TINY and total - before[overlap] <= _STRETCHED:
+        if total - before[end] < TITLE_TOKENS and total - before[overlap] <= STRETCHED_TOKENS:
             end = len(units)
         yield overlap, end
         start = end
@@ -186,10 +186,12 @@ def _spans(units: Sequence[_Unit], *, across_parts: bool) -> Iterator[tuple[int,
 def _overlap_from(units: Sequence[_Unit], start: int, *, across_parts: bool) -> int:
     """The last sentence or two before `start`, if they are short and of the same section."""
     first, tokens = start, 0
-    while first > 0 and start - first < _OVERLAP_UNITS:
+    while first > 0 and start - first < OVERLAP_SENTENCES:
         unit = units[first - 1]
         tokens += unit.tokens
-        if tokens > _OVERLAP or not (across_parts or start == len(units) or unit.part == units[start].part):
+        if tokens > OVERLAP_TOKENS or not (
+            across_parts or start == len(units) or unit.part == units[start].part
+        ):
             break
         first -= 1
     return first
@@ -201,7 +203,7 @@ def _overlap_from(units: Sequence[_Unit], start: int, *, across_parts: bool) -> 
 def _units(text: str, part: int) -> Iterator[_Unit]:
     for sentence in _split(text):
         tokens = count_tokens(sentence)
-        if tokens <= MAX_TOKENS:
+        if tokens <= LONGEST_PASSAGE:
             yield _Unit(sentence, tokens, part)
         else:
             yield from _pieces(sentence, part)
@@ -220,7 +222,7 @@ def _pieces(sentence: str, part: int) -> Iterator[_Unit]:
     """Too long for a passage: its lines, else its words, else cut hard."""
     for line in _LINE.findall(sentence):
         tokens = count_tokens(line)
-        if tokens <= MAX_TOKENS:
+        if tokens <= LONGEST_PASSAGE:
             yield _Unit(line, tokens, part)
             continue
         for word in _WORD.findall(line):
@@ -229,11 +231,11 @@ def _pieces(sentence: str, part: int) -> Iterator[_Unit]:
 
 def _hard(word: str, part: int) -> Iterator[_Unit]:
     ends = [match.end() for match in _PIECE.finditer(word)]
-    if len(ends) <= MAX_TOKENS:
+    if len(ends) <= LONGEST_PASSAGE:
         yield _Unit(word, len(ends), part)
         return
     start = 0
-    for index in range(MAX_TOKENS, len(ends) + MAX_TOKENS, MAX_TOKENS):
+    for index in range(LONGEST_PASSAGE, len(ends) + LONGEST_PASSAGE, LONGEST_PASSAGE):
         end = ends[index - 1] if index < len(ends) else len(word)
-        yield _Unit(word[start:end], min(index, len(ends)) - (index - MAX_TOKENS), part)
+        yield _Unit(word[start:end], min(index, len(ends)) - (index - LONGEST_PASSAGE), part)
         start = end

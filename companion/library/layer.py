@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from companion.domain import Embedder, Passage
+from companion.domain import Passage, PassageEmbedder
 from companion.errors import IndexUnusable
 from companion.library.ranking import best_windows, exact
 from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
+from companion.tuning import NEAREST_WINDOWS
 
 if TYPE_CHECKING:
     from companion.domain import Vectors
+    from companion.library.pace import Pace
     from companion.storage.embeddings import EmbeddingStore
 
 log = logging.getLogger(__name__)
@@ -28,13 +33,12 @@ log = logging.getLogger(__name__)
 Batch = list[tuple[list[Passage], list[str]]]
 """Passages of one text, and its windows; no windows where the vectors are known."""
 
+Embedded = list[tuple[list[Passage], "Vectors"]]
+"""Passages of one text, and the vectors of its windows."""
+
 BATCH_WINDOWS = 64
 """Windows per commit: about two seconds of work on two cores."""
-PROBE_SAMPLES = 60
 HEAL_PIECE = 256
-NEAREST_WINDOWS = 320
-"""Windows asked of the index. Of a passage's two or three windows mostly one is near, so these are
-about `DEPTH` passages; each further hundred costs a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +67,32 @@ class _Matrix:
 class Layer:
     """One embedder's vectors. SQLite is right; the index answers only after it was compared."""
 
-    def __init__(self, stored: EmbeddingStore, index: VectorIndex, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        stored: EmbeddingStore,
+        index: VectorIndex,
+        pace: Pace,
+        embedder_id: Callable[[], str],
+        *,
+        serving: bool = False,
+    ) -> None:
+        """`pace` hears how fast embedders are. `embedder_id` may raise `EmbedderError` while nobody
+        knows it yet."""
         self._stored = stored
         self._index = index
-        self._embedder = embedder
-        self._change = 0
+        self._pace = pace
+        self._embedder_id = embedder_id
+        self.changes = 0
+        """Grows with every write."""
         self._matrix: _Matrix | None = None
         self._lock = threading.Lock()
-        self.serving = False
+        self.serving = serving
         """The index agreed with SQLite and may answer."""
+        self._agreed: int | None = None
 
     @property
     def embedder_id(self) -> str:
-        return self._embedder.identity.embedder_id
-
-    def embed_query(self, question: str) -> Vectors:
-        return self._embedder.embed_query(question)
+        return self._embedder_id()
 
     def rank(self, scope: Scope, query: Vectors) -> dict[str, float]:
         """Passages nearest to a vector of this space: chunk id to cosine of the best window."""
@@ -96,36 +110,41 @@ class Layer:
         """Stored vectors of passages, shape (windows, dimension) each."""
         return self._stored.vectors(self.embedder_id, chunk_ids)
 
-    def fill(self, owner: str, passages: Sequence[Passage], proceed: Callable[[int], bool]) -> bool:
+    def fill(
+        self,
+        embedder: PassageEmbedder,
+        owner: str,
+        passages: Sequence[Passage],
+        proceed: Callable[[int], bool],
+    ) -> bool:
         """Embed passages that have no vectors yet; equal texts of one owner are embedded once.
 
-        Each batch is committed before it is indexed, so a kill costs the batch in flight at most.
-        `proceed` hears after each batch how many passages are done and says whether to go on.
-        Returns whether all were done.
+        Each batch is committed before it is indexed, and while the next one is embedded, so a kill
+        costs two batches at most. `proceed` hears before each batch how many passages are done and
+        says whether to go on. Returns whether all were done.
         """
-        self._stored.register(self._embedder.identity)
+        self._stored.register(embedder.identity)
         known = self._stored.reusable(self.embedder_id, owner, [p.text_hash for p in passages])
         done = 0
-        for batch in self._batches(passages, known):
-            if not proceed(done):
-                return False
-            self._keep(
-                owner, [(passage, rows) for same, rows in self._embed(batch, known) for passage in same]
-            )
-            done += sum(len(same) for same, _windows in batch)
-        return proceed(done)
+        wanted = takewhile(lambda _batch: proceed(done), _batches(embedder, passages, known))
+        for embedded in _one_ahead(lambda batch: self._embed(embedder, batch, known), wanted):
+            kept = [(passage, rows) for same, rows in embedded for passage in same]
+            self._keep(owner, kept)
+            done += len(kept)
+        proceed(done)
+        return done == len(passages)
 
     def forget(self, owner: str, ids: Sequence[str]) -> None:
         """Take vectors out of the index; their rows are gone already."""
         self._changed()
         self._indexed(lambda: self._index.delete(self._collection(owner), ids))
 
-    def samples(self, owners: Sequence[str]) -> list[Sample]:
-        """Stored vectors, spread over everything, which a healthy index must find."""
+    def samples(self, owners: Sequence[str], count: int) -> list[Sample]:
+        """Stored vectors, spread over everything of each owner, which a healthy index must find."""
         found: list[Sample] = []
         for owner in owners:
             keys = self._stored.keys(self.embedder_id, owner)
-            chosen = keys[:: max(1, len(keys) // PROBE_SAMPLES)]
+            chosen = keys[:: max(1, len(keys) // count)]
             vectors = self.vectors([chunk_id for chunk_id, _window in chosen])
             found += [
                 Sample(self._collection(owner), vector_id(chunk_id, window), vectors[chunk_id][window])
@@ -136,7 +155,7 @@ class Layer:
 
     def heal(self, owners: Sequence[str], proceed: Callable[[], bool]) -> int | None:
         """Make the index agree with SQLite; returns how many entries differed, None if interrupted."""
-        differed = 0
+        differed, change = 0, self.changes
         for owner in owners:
             collection = self._collection(owner)
             # The index first: what comes in between is in both, and nothing of it is taken for extra.
@@ -150,7 +169,17 @@ class Layer:
                     return None
                 self._index_stored(collection, missing[start : start + HEAL_PIECE])
             differed += len(extra) + len(missing)
+        self._agreed = change
         return differed
+
+    @property
+    def agreed(self) -> bool:
+        """Nothing was written since index and SQLite were compared last."""
+        return self._agreed == self.changes
+
+    def collections(self, owners: Sequence[str]) -> set[str]:
+        """Where the index keeps this layer."""
+        return {self._collection(owner) for owner in owners}
 
     def _index_stored(self, collection: str, keys: Sequence[tuple[str, int]]) -> None:
         vectors = self.vectors([chunk_id for chunk_id, _window in keys])
@@ -159,27 +188,13 @@ class Layer:
         if rows:
             self._index.upsert(collection, list(rows), np.stack(list(rows.values())))
 
-    def _batches(self, passages: Sequence[Passage], known: Mapping[str, Vectors]) -> Iterator[Batch]:
-        """Equal passages with the windows that are to be embedded, about `BATCH_WINDOWS` at a time."""
-        twins: dict[str, list[Passage]] = {}
-        for passage in passages:
-            twins.setdefault(passage.text_hash, []).append(passage)
-        batch: Batch = []
-        size = 0
-        for text_hash, same in twins.items():
-            windows = [] if text_hash in known else self._embedder.windows(same[0].text)
-            batch.append((same, windows))
-            # Known vectors cost a write all the same.
-            size += max(len(windows), 1)
-            if size >= BATCH_WINDOWS:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-    def _embed(self, batch: Batch, known: Mapping[str, Vectors]) -> list[tuple[list[Passage], Vectors]]:
+    def _embed(self, embedder: PassageEmbedder, batch: Batch, known: Mapping[str, Vectors]) -> Embedded:
         windows = [window for _same, windows in batch for window in windows]
-        rows = iter(self._embedder.embed_passages(windows) if windows else ())
+        begun = time.monotonic()
+        rows = iter(embedder.embed_passages(windows) if windows else ())
+        if windows:
+            tokens = sum(same[0].tokens for same, windows in batch if windows)
+            self._pace.note(embedder.identity.name, tokens, time.monotonic() - begun)
         return [
             (same, known[same[0].text_hash] if not windows else np.stack([next(rows) for _ in windows]))
             for same, windows in batch
@@ -210,13 +225,13 @@ class Layer:
         self.serving = False
 
     def _changed(self) -> None:
-        self._change += 1
+        self.changes += 1
 
     def _load(self, scope: Scope) -> _Matrix:
         with self._lock:
             held = self._matrix
-            if held is None or held.scope != scope or held.change != self._change:
-                change = self._change
+            if held is None or held.scope != scope or held.change != self.changes:
+                change = self.changes
                 keys, _windows, rows = self._stored.matrix(self.embedder_id, scope.owners, scope.doc_ids)
                 held = self._matrix = _Matrix(scope, change, keys, rows)
             return held
@@ -227,3 +242,40 @@ class Layer:
 
     def _collection(self, owner: str) -> str:
         return collection_name(self.embedder_id, owner)
+
+
+def _one_ahead(work: Callable[[Batch], Embedded], batches: Iterable[Batch]) -> Iterator[Embedded]:
+    """Each batch worked on, in order, while the caller is busy with the one before."""
+    with ThreadPoolExecutor(1, "embed") as worker:
+        working: Future[Embedded] | None = None
+        try:
+            for batch in batches:
+                before, working = working, worker.submit(work, batch)
+                if before is not None:
+                    yield before.result()
+            if working is not None:
+                yield working.result()
+        finally:
+            if working is not None:
+                working.cancel()
+
+
+def _batches(
+    embedder: PassageEmbedder, passages: Sequence[Passage], known: Mapping[str, Vectors]
+) -> Iterator[Batch]:
+    """Equal passages with the windows that are to be embedded, about `BATCH_WINDOWS` at a time."""
+    twins: dict[str, list[Passage]] = {}
+    for passage in passages:
+        twins.setdefault(passage.text_hash, []).append(passage)
+    batch: Batch = []
+    size = 0
+    for text_hash, same in twins.items():
+        windows = [] if text_hash in known else embedder.windows(same[0].text)
+        batch.append((same, windows))
+        # Known vectors cost a write all the same.
+        size += max(len(windows), 1)
+        if size >= BATCH_WINDOWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

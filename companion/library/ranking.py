@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from companion.tuning import (
+    COMMON_FLOOR,
+    COMMON_SHARE,
+    DEPTH,
+    FEEDBACK_PASSAGES,
+    FEWEST_IN_BOTH,
+    LIGHT_SHARE,
+    QUESTION_TERMS,
+)
+
 if TYPE_CHECKING:
     from companion.domain import Vectors
 
 Ranking = Mapping[str, float]
 """Passage id to score; higher is better."""
-
-# The constants of the pipeline: starting points, by nDCG@10 on Cranfield, SciFact and NFCorpus.
-DEPTH = 200
-"""Entries per list: with 50, SciFact loses .009 nDCG@10."""
-LIGHT_SHARE = 0.5
-"""Weight of the light vectors against BM25 in the hybrid ranking."""
-FEEDBACK_PASSAGES = 3
-LIGHT_FEEDBACK = 0.2
-"""Weight of feedback in the light space: .4 loses .005 on 2wiki."""
-COMMON_SHARE = 0.2
-"""A word in more than this share of the passages tells nothing apart and is dropped …"""
-COMMON_FLOOR = 20
-"""… unless it is in no more than this many: in a small library shares mean little."""
-MAX_TERMS = 64
 
 _WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(
@@ -48,10 +44,10 @@ def search_terms(question: str, frequency: Callable[[str], int], total: int) -> 
     A question made of nothing else keeps its words: finding something beats finding nothing.
     """
     words = list(dict.fromkeys(word.casefold() for word in _WORD.findall(question)))
-    telling = [word for word in words if word not in STOP_WORDS][:MAX_TERMS]
+    telling = [word for word in words if word not in STOP_WORDS][:QUESTION_TERMS]
     limit = max(COMMON_SHARE * total, COMMON_FLOOR)
     rare = [word for word in telling if frequency(word) <= limit]
-    return rare or telling or words[:MAX_TERMS]
+    return rare or telling or words[:QUESTION_TERMS]
 
 
 def top(ranking: Ranking, count: int) -> dict[str, float]:
@@ -71,16 +67,50 @@ def min_max(ranking: Ranking) -> dict[str, float]:
     return {key: (score - low) / spread for key, score in ranking.items()}
 
 
+def standard(ranking: Ranking, entries: int = 0) -> dict[str, float]:
+    """Scores above the lowest of their list, in standard deviations; a list without spread is all 1.
+
+    A list shorter than `entries` is filled up with zeros: what few passages have counts more.
+    """
+    if not ranking:
+        return {}
+    scores = np.array([*ranking.values(), *[0.0] * (entries - len(ranking))])
+    low, deviation = float(scores.min()), float(scores.std())
+    if deviation <= 0:
+        return dict.fromkeys(ranking, 1.0)
+    return {key: (score - low) / deviation for key, score in ranking.items()}
+
+
+def fuse(light: Ranking, lexical: Ranking) -> dict[str, float]:
+    """Similarities and BM25 scores as one ranking; 0 outside a list.
+
+    Fusion of standard scores (Montague and Aslam, CIKM 2001). BM25 gives 0 to a passage without the
+    words, so that a word of few passages weighs as much as it tells apart: a code or a name is found.
+    A list counts as `DEPTH` long in a small library too, where a word in one document of many passages
+    would else weigh less than the best of what only seems alike.
+    """
+    one, two = standard(light), standard(lexical, max(len(light), DEPTH))
+    return {
+        key: LIGHT_SHARE * one.get(key, 0.0) + (1 - LIGHT_SHARE) * two.get(key, 0.0)
+        for key in one.keys() | two.keys()
+    }
+
+
 def mix(first: Ranking, second: Ranking, share: float) -> dict[str, float]:
     """`(1 - share) · mm(first) + share · mm(second)` over the best `DEPTH` of each, 0 outside.
 
     Score fusion by min-max normalisation (Fox and Shaw, TREC-2 1993); it beats reciprocal rank
-    fusion on all sets we measured.
+    fusion on all sets we measured. For a ranking and what refines it.
     """
-    one, two = min_max(top(first, DEPTH)), min_max(top(second, DEPTH))
+    one, two = min_max(_deepest(first)), min_max(_deepest(second))
     return {
         key: (1 - share) * one.get(key, 0.0) + share * two.get(key, 0.0) for key in one.keys() | two.keys()
     }
+
+
+def _deepest(ranking: Ranking) -> Ranking:
+    # Sorting costs more than all the rest, and most lists are no longer than this.
+    return ranking if len(ranking) <= DEPTH else top(ranking, DEPTH)
 
 
 def best_windows(found: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -106,6 +136,28 @@ def feedback_query(hybrid: Ranking, vectors: Mapping[str, Vectors]) -> Vectors |
         return None
     total = np.sum([score * unit(vectors[key].mean(axis=0)) for key, score in best], axis=0)
     return unit(total)
+
+
+def on_one_scale(deep: Ranking, light: Ranking) -> dict[str, float] | None:
+    """Similarities of a partly deep library: deep ones where there are any, else light ones.
+
+    Deep ones are brought to the mean and deviation of the light ones, over passages that have
+    both. None where too few have both, or all the same.
+    """
+    both = deep.keys() & light.keys()
+    if len(both) < FEWEST_IN_BOTH:
+        return None
+    deep_values, light_values = (np.array([ranking[key] for key in both]) for ranking in (deep, light))
+    if not deep_values.std() or not light_values.std():
+        return None
+    scale = float(light_values.std() / deep_values.std())
+    shift = float(light_values.mean()) - scale * float(deep_values.mean())
+    return {**light, **{key: shift + scale * value for key, value in deep.items()}}
+
+
+def cosines(query: Vectors, vectors: Mapping[str, Vectors]) -> dict[str, float]:
+    """Cosine of the best window of each passage; `vectors` as `feedback_query` takes them."""
+    return {key: float((windows @ query).max()) for key, windows in vectors.items()}
 
 
 def unit(vector: Vectors) -> Vectors:

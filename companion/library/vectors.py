@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import shutil
+import struct
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ import numpy as np
 
 from companion.child import Child, follow_parent, limit_resources
 from companion.errors import IndexUnusable
+from companion.library.index_files import blank_empty_places, check_sizes, elements, graph_fault
 
 if TYPE_CHECKING:
     from companion.domain import Vectors
@@ -35,12 +37,10 @@ log = logging.getLogger(__name__)
 PIECE = 32
 """Vectors per write. Chroma holds the interpreter's lock for a whole call: 32 take about 75 ms."""
 READ_PIECE = 2000
-PROBE_TIMEOUT_S = 20.0
+PROBE_TIMEOUT_S = 30.0
 PROBE_MEMORY = 8 * 1024**3
 PROBE_FILE_GROWTH = 256 * 1024**2
 PROBE_NEIGHBOURS = 10
-LINKS_TO_DATA = 10
-"""A link file more than this many times its data file is torn: one was seen at 2.7 TB, sparse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class VectorIndex:
         self._folder = folder
         self._client: Any = None
         self._collections: dict[str, Any] = {}
+        self._graphs: set[Path] = set()
         self._writing = threading.RLock()
         self._closed = False
 
@@ -85,14 +86,29 @@ class VectorIndex:
 
     def generation(self) -> Path:
         """Folder of the newest generation; the first one if there is none."""
-        found = sorted(path for path in self._folder.glob("[0-9]*") if path.is_dir())
+        found = self._generations()
         return found[-1] if found else self._folder / "0001"
 
-    def probe(self, samples: Sequence[Sample]) -> None:
-        """Raises `IndexUnusable` if the newest generation is torn or forgetful."""
-        generation = self.generation()
-        check_file_sizes(generation)
-        check_in_child(generation, samples)
+    def probe(self, samples: Sequence[Sample], *, thorough: bool = True) -> None:
+        """Raises `IndexUnusable` if the newest generation is torn or forgetful.
+
+        Without `thorough`, for an index that was closed in good order, it only has to open and to
+        find the samples; else all of its files are read, and every vector.
+        """
+        self.check_sizes()
+        check_in_child(self.generation(), samples, thorough=thorough)
+
+    def check_sizes(self) -> None:
+        """A quick look at the files, also while they are in use. Raises `IndexUnusable`."""
+        check_sizes(self.generation())
+
+    def elements(self) -> int:
+        """Vectors in the files, with those that were deleted and are only marked; 0 if they cannot be
+        counted, as while they are written."""
+        try:
+            return elements(self.generation())
+        except (OSError, struct.error):
+            return 0
 
     def connect(self) -> None:
         """Open the newest generation in this process; probe it before."""
@@ -100,24 +116,27 @@ class VectorIndex:
         from chromadb.config import Settings
 
         generation = self.generation()
-        generation.mkdir(parents=True, exist_ok=True)
         with self._writing, translated():
             if self._closed:
                 raise IndexUnusable("The app is closing.")
+            generation.mkdir(parents=True, exist_ok=True)
+            self._blank_new_graphs(generation)
             self._client = chromadb.PersistentClient(
                 path=str(generation), settings=Settings(anonymized_telemetry=False)
             )
+            self._remove_older()
 
     def set_aside(self) -> None:
         """Leave the newest generation and begin another; the old files are removed."""
-        with self._writing:
+        with self._writing, translated():
             torn = self.generation()
             self._disconnect()
+            if self._folder.is_file():
+                # Whatever that was: this is the place of a cache.
+                self._folder.unlink()
             fresh = self._folder / f"{int(torn.name) + 1:04d}"
             fresh.mkdir(parents=True)
-            for old in self._folder.glob("[0-9]*"):
-                if old != fresh:
-                    shutil.rmtree(old, ignore_errors=True)
+            self._remove_older()
 
     def upsert(self, collection: str, ids: Sequence[str], vectors: Vectors) -> None:
         """Write vectors, shape (len(ids), dimension), in small pieces."""
@@ -125,6 +144,7 @@ class VectorIndex:
             piece = slice(start, start + PIECE)
             with self._writing, translated():
                 self._collection(collection).upsert(ids=list(ids[piece]), embeddings=vectors[piece])
+                self._blank_new_graphs(self.generation())
             # Lets threads that waited for the interpreter's lock go first.
             time.sleep(0.001)
 
@@ -132,6 +152,18 @@ class VectorIndex:
         for start in range(0, len(ids), PIECE):
             with self._writing, translated():
                 self._collection(collection).delete(ids=list(ids[start : start + PIECE]))
+
+    def collections(self) -> list[str]:
+        """Names of all collections; none while the index is closed."""
+        with self._writing, translated():
+            return [known.name for known in self._client.list_collections()] if self.open else []
+
+    def drop(self, collection: str) -> None:
+        """Forget a collection whole; harmless where there is none."""
+        if collection in self.collections():
+            with self._writing, translated():
+                self._client.delete_collection(collection)
+                self._collections.pop(collection, None)
 
     def search(self, collection: str, query: Vectors, count: int) -> list[tuple[str, float]]:
         """Nearest windows as (chunk id, cosine), best first; a passage may come several times."""
@@ -159,6 +191,23 @@ class VectorIndex:
         with self._writing:
             self._closed = True
             self._disconnect()
+
+    def _generations(self) -> list[Path]:
+        """Oldest first."""
+        found = [path for path in self._folder.glob("[0-9]*") if path.is_dir() and path.name.isdecimal()]
+        return sorted(found, key=lambda path: int(path.name))
+
+    def _remove_older(self) -> None:
+        """A kill may have left them, as large as a torn one can be."""
+        for old in self._generations()[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _blank_new_graphs(self, generation: Path) -> None:
+        """Right after a first small write: Chroma touches the files again only after a thousand."""
+        new = [folder for folder in generation.glob("*/") if folder not in self._graphs]
+        for folder in new:
+            blank_empty_places(folder)
+        self._graphs.update(new)
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -195,17 +244,9 @@ class translated:
             raise IndexUnusable("The vector index cannot be used; it is being rebuilt.") from error
 
 
-def check_file_sizes(generation: Path) -> None:
-    """A look at sizes finds the worst damage without opening anything."""
-    for links in generation.glob("*/link_lists.bin"):
-        data = links.with_name("data_level0.bin")
-        if not data.exists() or links.stat().st_size > LINKS_TO_DATA * max(data.stat().st_size, 1):
-            raise IndexUnusable(f"The vector index is torn: {links.name} has an impossible size.")
-
-
-def check_in_child(generation: Path, samples: Sequence[Sample]) -> None:
+def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: bool) -> None:
     """Let a child open the generation and find the samples; it is killed when it takes too long."""
-    child = Child("companion.library.vectors", [str(generation)])
+    child = Child("companion.library.vectors", [str(generation), *(["thorough"] if thorough else [])])
     try:
         child.stdin.write("".join(_to_line(sample) for sample in samples).encode())
         child.stdin.close()
@@ -243,6 +284,44 @@ def _forgotten(client: Any, lines: Iterable[str]) -> str | None:
     return None
 
 
+def _unreadable(client: Any) -> str | None:
+    """Asks for every vector: the list of ids is in SQLite and whole, whatever the graph has lost."""
+    for collection in client.list_collections():
+        read = 0
+        while True:
+            page = collection.get(include=["embeddings"], limit=READ_PIECE, offset=read)
+            if len(page["embeddings"]) != len(page["ids"]):
+                return "it has lost vectors"
+            if not page["ids"]:
+                break
+            read += len(page["ids"])
+    return None
+
+
+def _fault(generation: Path, lines: Sequence[str], *, thorough: bool) -> str | None:
+    """What is wrong with a generation, as half a sentence."""
+    if thorough and (fault := graph_fault(generation)):
+        return fault
+    try:
+        with translated():
+            return _fault_of_opened(generation, lines, thorough=thorough)
+    except IndexUnusable as unusable:
+        return str(unusable.__cause__).replace("\n", " ")
+
+
+def _fault_of_opened(generation: Path, lines: Sequence[str], *, thorough: bool) -> str | None:
+    import chromadb
+    from chromadb.config import Settings
+
+    client: Any = chromadb.PersistentClient(
+        path=str(generation), settings=Settings(anonymized_telemetry=False)
+    )
+    try:
+        return (_unreadable(client) if thorough else None) or _forgotten(client, lines)
+    finally:
+        client.close()
+
+
 def _probe_main() -> None:
     follow_parent()
     generation = Path(sys.argv[1])
@@ -250,15 +329,9 @@ def _probe_main() -> None:
     limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=60, file_bytes=largest + PROBE_FILE_GROWTH)
     # Read to the end before the index is opened: the parent would hang on a full pipe with us.
     samples = sys.stdin.readlines()
-    import chromadb
-    from chromadb.config import Settings
-
-    client: Any = chromadb.PersistentClient(
-        path=str(generation), settings=Settings(anonymized_telemetry=False)
-    )
-    sys.stdout.write((_forgotten(client, samples) or "ok") + "\n")
+    fault = _fault(generation, samples, thorough="thorough" in sys.argv[2:])
+    sys.stdout.write((fault or "ok") + "\n")
     sys.stdout.flush()
-    client.close()
     os._exit(0)
 
 

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from companion.errors import CompanionError, DatabaseTooNew, DiskFull, InvalidInput, StorageError
+from companion.errors import FULL, CompanionError, DatabaseTooNew, DiskFull, InvalidInput, StorageError
+from companion.storage import sqlite
+from companion.storage.reserve import Reserve
+from companion.storage.write_ahead import WriteAheadLog
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +43,13 @@ _READER_PRAGMAS = (*_SHARED_PRAGMAS, "query_only=ON")
 # A quota or a file size limit is reported as a failed write (778) or a failed growth of the
 # shared memory file (4874), not as a full disk.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+_DISK_FULL = "The disk is full or its quota is used up; free some space and try again."
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _CLOSED_TO_US = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
-def sqlite_is_fixed(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
-    """Whether this SQLite is free of the WAL-reset race (sqlite.org/wal.html#walresetbug).
-
-    The race needs two connections that write or checkpoint; we have one, so we are safe
-    either way.
-    """
-    branch = version[:2]
-    if branch == (3, 50):
-        return version >= (3, 50, 7)
-    if branch == (3, 44):
-        return version >= (3, 44, 6)
-    return version >= (3, 51, 3)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def known_revisions() -> list[str]:
@@ -66,26 +63,42 @@ def known_revisions() -> list[str]:
 class Database:
     """One file, one writing connection, several reading ones. Safe to use from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve_bytes: int = 0) -> None:
         self._closed = False
+        self._full = False
+        self._ahead = WriteAheadLog(path)
+        self._reserve = _reserve_of(path, reserve_bytes)
+        self._insisting = threading.local()
         self._writer = _engine(path, _WRITER_PRAGMAS, "BEGIN IMMEDIATE", connections=1, more=0)
         self._readers = _engine(path, _READER_PRAGMAS, "BEGIN", connections=READERS, more=READERS)
 
     @classmethod
-    def open(cls, path: Path) -> Database:
+    def open(cls, path: Path, reserve_bytes: int = 0) -> Database:
         """The database at `path`, created if missing, brought up to date.
 
-        Raises DatabaseTooNew, DiskFull, or StorageError if it cannot be used.
+        So many bytes are kept for what `insists`. Raises DatabaseTooNew, DiskFull, or StorageError if
+        it cannot be used.
         """
+        sqlite.require()
+        try:
+            return cls._opened(path, reserve_bytes)
+        except DiskFull:
+            if not _reserve_of(path, reserve_bytes).release():
+                raise
+            return cls._opened(path, reserve_bytes)
+
+    @classmethod
+    def _opened(cls, path: Path, reserve_bytes: int) -> Database:
         _create_private(path)
-        database = cls(path)
+        database = cls(path, reserve_bytes)
         try:
             database._migrate()
         except CompanionError:
             database._dispose()
             raise
-        if not sqlite_is_fixed():
-            log.info("SQLite %s has the WAL-reset race; one writer avoids it", sqlite3.sqlite_version)
+        database._reserve.fill()
+        if not sqlite.is_fixed():
+            log.info("SQLite %s has the WAL-reset bug; one writer avoids it", sqlite3.sqlite_version)
         return database
 
     @contextmanager
@@ -96,14 +109,69 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that writes; waits for its turn, commits at the end. Do not nest."""
-        with self._fence(), self._writer.begin() as connection:
-            yield connection
+        """A transaction that writes; waits for its turn, commits at the end. Do not nest.
+
+        Once the disk was full, only what `insists` is written until there is room again.
+        """
+        if self._full and not self._may_use_reserve and not self.look_for_room():
+            raise DiskFull(_DISK_FULL)
+        try:
+            with self._fence(), self._writer.begin() as connection:
+                yield connection
+        except DiskFull:
+            self._full = True
+            raise
+        if self._ahead.too_large():
+            self._shorten()
+
+    @property
+    def full(self) -> bool:
+        """A write found no room, and there is none yet."""
+        return self._full
+
+    def look_for_room(self) -> bool:
+        """Whether there is room again: for a write that changes nothing, and for the reserve."""
+        if self._full:
+            with suppress(DiskFull), self._using_reserve(), self.writing() as connection:
+                connection.exec_driver_sql("PRAGMA user_version = 0")
+                self._full = not self._reserve.fill()
+        return not self._full
+
+    def insist(self, work: Callable[[], T]) -> T:
+        """Do something that writes once, if need be in the room that is kept for it."""
+        with self._using_reserve():
+            try:
+                return work()
+            except DiskFull:
+                if not self._reserve.release():
+                    raise
+                log.warning("the disk is full; conversations are kept in the room reserved for them")
+                return work()
+
+    @property
+    def _may_use_reserve(self) -> bool:
+        return getattr(self._insisting, "now", False)
+
+    @contextmanager
+    def _using_reserve(self) -> Iterator[None]:
+        before, self._insisting.now = self._may_use_reserve, True
+        try:
+            yield
+        finally:
+            self._insisting.now = before
 
     def checkpoint(self) -> None:
-        """Move all of the write-ahead log into the database and empty it."""
+        """Move all of the write-ahead log into the database and empty it.
+
+        Whoever reads for long is not waited for; `tidy` tries it again.
+        """
         with self._fence():
-            self._checkpoint()
+            self._checkpoint(self._ahead.patience_s())
+
+    def tidy(self) -> None:
+        """Empty the log when nobody writes, or it was not emptied for long. To be called now and then."""
+        if self._ahead.may_hold_deleted():
+            self._shorten()
 
     def revision(self) -> str | None:
         """The migration the database is at; None for an empty one."""
@@ -119,16 +187,30 @@ class Database:
         self._closed = True
         self._readers.dispose()
         try:
-            with _translated():
-                self._checkpoint()
+            with translated():
+                self._checkpoint(BUSY_TIMEOUT_S)
         except StorageError as error:
             # Nothing is lost: what is in the log is read at the next start.
             log.warning("No checkpoint at the end: %s", error)
         self._writer.dispose()
 
-    def _checkpoint(self) -> None:
+    def _shorten(self) -> None:
+        try:
+            self.checkpoint()
+        except StorageError as error:
+            # What was written before is safe all the same, so nobody is to take it for failed.
+            self._ahead.tried(emptied=False)
+            log.warning("The write-ahead log could not be emptied: %s", error)
+
+    def _checkpoint(self, patience_s: float) -> None:
         with self._writer.connect() as connection:
-            busy, _, _ = _raw(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            raw = _raw(connection)
+            raw.execute(f"PRAGMA busy_timeout={int(patience_s * 1000)}")
+            try:
+                busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+        self._ahead.tried(emptied=not busy)
         if busy:
             log.info("The write-ahead log is still being read and was not emptied")
 
@@ -141,7 +223,7 @@ class Database:
     def _fence(self) -> Iterator[None]:
         if self._closed:
             raise StorageError("The database is closed; start the program again.")
-        with _translated():
+        with translated():
             yield
 
     def _migrate(self) -> None:
@@ -155,6 +237,27 @@ class Database:
         with self._fence(), self._writer.connect() as connection:
             _upgrade(connection)
         log.info("Database brought from revision %s to %s", current, known[-1])
+
+
+class _Writes(Protocol):
+    _database: Database
+
+
+S = TypeVar("S", bound=_Writes)
+
+
+def insists(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """For a method of a store that is one transaction, and must not fail for want of room."""
+
+    @wraps(method)
+    def insisting(self: S, /, *arguments: P.args, **more: P.kwargs) -> T:
+        return self._database.insist(lambda: method(self, *arguments, **more))
+
+    return insisting
+
+
+def _reserve_of(path: Path, size: int) -> Reserve:
+    return Reserve(path.with_name(f"{path.name}-reserve"), size)
 
 
 def _engine(path: Path, pragmas: Sequence[str], begin: str, *, connections: int, more: int) -> Engine:
@@ -194,6 +297,8 @@ def _create_private(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(_DISK_FULL) from error
         raise StorageError("The data folder cannot be written; check its permissions.") from error
 
 
@@ -227,7 +332,8 @@ def _run_alembic(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turns what SQLite and SQLAlchemy raise into errors for the person."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -240,7 +346,7 @@ def _explained(error: Exception) -> StorageError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "sqlite_errorcode", 0)
     if code in _FULL:
-        return DiskFull("The disk is full or its quota is used up; free some space and try again.")
+        return DiskFull(_DISK_FULL)
     if code & 0xFF in _DAMAGED:
         return StorageError("The database file is damaged or not a database; restore a backup.")
     if code & 0xFF in _CLOSED_TO_US:

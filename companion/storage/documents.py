@@ -14,11 +14,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
 
-from companion.domain import SAMPLE_OWNER, Document, DocumentState, Passage
+from companion.domain import SAMPLE_OWNER, Document, DocumentState, Passage, Totals
 from companion.errors import Conflict, NotFound
 from companion.storage import passages as passage_rows
-from companion.storage.database import Database
-from companion.storage.fulltext import forget_deleted_words, match_expression, search_statement
+from companion.storage import private_words
+from companion.storage.database import Database, insists
+from companion.storage.fulltext import match_expression, search_statement
 from companion.storage.passages import PASSAGE, to_passage
 from companion.storage.tables import AnyRow, among, clean, document_chunks, document_layers, documents
 
@@ -26,6 +27,7 @@ _SEARCH = {scoped: search_statement(scoped=scoped) for scoped in (False, True)}
 _FREQUENCY = text("SELECT count(*) FROM passages_fts WHERE passages_fts MATCH :match")
 _ALIVE = documents.c.deleted_at.is_(None)
 _OF_DOCUMENT = document_chunks.c.doc_id == documents.c.doc_id
+_COUNT = select(func.count()).select_from(document_chunks).where(_OF_DOCUMENT).scalar_subquery()
 
 
 class DocumentStore:
@@ -33,6 +35,9 @@ class DocumentStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.words_are_private = False
+        """Several people: how rare a word is, and how long passages are, is counted within the owners
+        that are searched, else a score would tell of documents of others."""
 
     # --- documents ----------------------------------------------------------------------
 
@@ -87,6 +92,18 @@ class DocumentStore:
     def find(self, owner: str, name: str) -> builtins.list[Document]:
         return self._select(documents.c.owner == owner, documents.c.name == name, _ALIVE)
 
+    def files(self) -> set[tuple[str, str, str]]:
+        """(doc_id, content_hash, name) of every original that is needed, of deleted documents and of
+        versions that a new one may not replace, too."""
+        columns = (documents.c.doc_id, documents.c.content_hash, documents.c.name, documents.c.previous)
+        needed = set()
+        with self._database.reading() as connection:
+            for doc_id, content_hash, name, previous in connection.execute(select(*columns)):
+                needed.add((doc_id, content_hash, name))
+                if previous:
+                    needed.add((doc_id, previous["content_hash"], previous["name"]))
+        return needed
+
     def unfinished(self) -> builtins.list[Document]:
         """Documents still to be read, of all owners."""
         return self._select(documents.c.state == DocumentState.READING, _ALIVE)
@@ -111,6 +128,7 @@ class DocumentStore:
                 size=size,
                 state=DocumentState.READING,
                 error=None,
+                error_code=None,
                 updated_at=datetime.now(UTC),
             )
             return _document(connection, owner, doc_id)
@@ -121,10 +139,16 @@ class DocumentStore:
         done = (
             update(documents)
             .where(*current)
-            .values(state=DocumentState.SEARCHABLE, error=None, previous=None)
+            .values(state=DocumentState.SEARCHABLE, error=None, error_code=None, previous=None)
         )
         with self._database.writing() as connection:
             return bool(connection.execute(done).rowcount)
+
+    def deepened(self, doc_id: str) -> None:
+        """All passages of the document have deep vectors now."""
+        searchable = (documents.c.doc_id == doc_id, documents.c.state == DocumentState.SEARCHABLE)
+        with self._database.writing() as connection:
+            connection.execute(update(documents).where(*searchable).values(state=DocumentState.DEEP))
 
     def revert(self, doc_id: str, content_hash: str) -> bool:
         """Make a document again what it was before this content; False if it was nothing, or has
@@ -134,13 +158,34 @@ class DocumentStore:
             before = connection.execute(select(documents.c.previous).where(*current)).scalar()
             if not before:
                 return False
-            _change(connection, doc_id, **before, state=DocumentState.SEARCHABLE, error=None, previous=None)
+            settled = {"state": DocumentState.SEARCHABLE, "error": None, "error_code": None, "previous": None}
+            _change(connection, doc_id, **before, **settled)
             return True
 
-    def set_state(self, doc_id: str, state: DocumentState, error: str | None = None) -> None:
+    def set_state(
+        self, doc_id: str, state: DocumentState, error: str | None = None, error_code: str | None = None
+    ) -> None:
         """Harmless if the document has gone meanwhile."""
         with self._database.writing() as connection:
-            _change(connection, doc_id, state=state, error=error)
+            _change(connection, doc_id, state=state, error=error, error_code=error_code)
+
+    def totals(self, owners: Sequence[str], doc_ids: Sequence[str] | None = None) -> Totals:
+        """The owners' documents counted, or those of them with these ids."""
+        each = select(documents.c.size, documents.c.state, _COUNT.label("passages")).where(
+            among(documents.c.owner, owners), _ALIVE
+        )
+        if doc_ids is not None:
+            each = each.where(among(documents.c.doc_id, doc_ids))
+        counted = each.subquery()
+        sums = select(
+            func.count(),
+            func.count().filter(counted.c.passages > 0),
+            func.coalesce(func.sum(counted.c.passages), 0),
+            func.coalesce(func.sum(counted.c.size), 0),
+            func.count().filter(counted.c.state == DocumentState.FAILED),
+        ).select_from(counted)
+        with self._database.reading() as connection:
+            return Totals(*connection.execute(sums).one())
 
     def _select(self, *conditions: ColumnElement[bool]) -> builtins.list[Document]:
         with self._database.reading() as connection:
@@ -170,6 +215,14 @@ class DocumentStore:
             _readable(connection, owner, doc_id)
             rows = connection.execute(_passages_of(doc_id))
             return [to_passage(row) for row in rows]
+
+    def openings(self, owner: str, source_type: str) -> dict[str, str]:
+        """The text of the first passage of each document of a kind that the owner may read, by its id."""
+        of = (documents.c.source_type == source_type, among(documents.c.owner, (owner, SAMPLE_OWNER)), _ALIVE)
+        first = select(document_chunks.c.doc_id, document_chunks.c.text).join(documents, _OF_DOCUMENT)
+        with self._database.reading() as connection:
+            rows = connection.execute(first.where(document_chunks.c.chunk_index == 0, *of))
+            return {row.doc_id: row.text for row in rows}
 
     def passages_any(self, doc_id: str) -> builtins.list[Passage]:
         """All passages of a document whoever owns it, deleted or not."""
@@ -208,19 +261,23 @@ class DocumentStore:
             )
             return [to_passage(found) for found in connection.execute(around)]
 
-    def count_passages(self, owner: str) -> int:
-        """Passages of the owner's documents, without deleted ones."""
-        statement = select(func.count()).select_from(document_chunks).join(documents, _OF_DOCUMENT)
+    def has_passages(self, owner: str) -> bool:
+        """Whether there is anything of the owner's to be found."""
+        statement = select(document_chunks.c.seq).join(documents, _OF_DOCUMENT)
         with self._database.reading() as connection:
-            return int(connection.execute(statement.where(documents.c.owner == owner, _ALIVE)).scalar_one())
+            found = connection.execute(statement.where(documents.c.owner == owner, _ALIVE).limit(1))
+            return found.first() is not None
 
-    def total_passages(self) -> int:
-        """All passages, of all owners: the base of `term_frequency`."""
+    def total_passages(self, owners: Sequence[str] = ()) -> int:
+        """All passages, or the owners' where words are private: the base of `term_frequency`."""
         with self._database.reading() as connection:
+            if self.words_are_private:
+                return private_words.total(connection, owners)
             return int(connection.execute(select(func.count()).select_from(document_chunks)).scalar_one())
 
     # --- deleting -----------------------------------------------------------------------
 
+    @insists
     def mark_deleted(self, owner: str, doc_id: str, at: datetime) -> None:
         """Hide the document until it is restored or purged. A second time changes nothing."""
         with self._database.writing() as connection:
@@ -228,6 +285,7 @@ class DocumentStore:
             marked = update(documents).where(documents.c.doc_id == doc_id, _ALIVE)
             connection.execute(marked.values(deleted_at=at))
 
+    @insists
     def restore(self, owner: str, doc_id: str, since: datetime, name: str) -> None:
         """Show a document again, as `name`. Raises NotFound if it was deleted before `since`."""
         with self._database.writing() as connection:
@@ -241,11 +299,12 @@ class DocumentStore:
         """Documents of all owners that were deleted before this time."""
         return self._select(documents.c.deleted_at < before)
 
+    @insists
     def purge(self, doc_id: str, before: datetime) -> bool:
         """Remove a document that was deleted before this time, with all that was made of it.
 
         False, and nothing happens, if it was restored meanwhile. Its words leave the files with
-        the next `Store.checkpoint()`.
+        the next `Store.forget_deleted()`.
         """
         with self._database.writing() as connection:
             if not _found(connection, documents.c.doc_id == doc_id, documents.c.deleted_at < before):
@@ -255,7 +314,6 @@ class DocumentStore:
             passage_rows.delete_passages(connection, gone)
             connection.execute(delete(document_layers).where(document_layers.c.doc_id == doc_id))
             connection.execute(delete(documents).where(documents.c.doc_id == doc_id))
-            forget_deleted_words(connection)
         return True
 
     # --- words --------------------------------------------------------------------------
@@ -275,22 +333,25 @@ class DocumentStore:
         if doc_ids is not None:
             values["doc_ids"] = _as_json(doc_ids)
         with self._database.reading() as connection:
+            if self.words_are_private:
+                return private_words.search(connection, owners, terms, limit, doc_ids)
             # All at once: a row at a time costs some milliseconds.
             rows = connection.execute(_SEARCH[doc_ids is not None], values).all()
             return [(row[0], row[1]) for row in rows]
 
-    def term_frequency(self, term: str) -> int:
-        """How many passages, of all owners, contain the term or a form of it."""
+    def term_frequency(self, term: str, owners: Sequence[str] = ()) -> int:
+        """How many passages, of all owners or of these, contain the term or a form of it."""
         match = match_expression([term])
         if match is None:
             return 0
         with self._database.reading() as connection:
+            if self.words_are_private:
+                return private_words.frequency(connection, owners, match)
             return int(connection.execute(_FREQUENCY, {"match": match}).scalar_one())
 
 
 def _found(connection: Connection, *conditions: ColumnElement[bool]) -> list[Document]:
-    count = select(func.count()).select_from(document_chunks).where(_OF_DOCUMENT).scalar_subquery()
-    statement = select(documents, count.label("passages")).where(*conditions)
+    statement = select(documents, _COUNT.label("passages")).where(*conditions)
     newest = statement.order_by(documents.c.created_at.desc(), documents.c.doc_id)
     return [_to_document(row) for row in connection.execute(newest)]
 
@@ -342,6 +403,7 @@ def _to_document(row: AnyRow) -> Document:
         created_at=row.created_at,
         updated_at=row.updated_at,
         error=row.error,
+        error_code=row.error_code,
         notes=tuple(row.notes or ()),
         passages=row.passages,
     )

@@ -40,6 +40,13 @@ class EmbeddingStore:
         with self._database.writing() as connection:
             connection.execute(insert(embedders).values(**values).on_conflict_do_nothing())
 
+    def embedders(self) -> list[str]:
+        """Ids of the embedders with vectors of anything."""
+        any_vector = select(embeddings.c.chunk_id).where(embeddings.c.embedder_id == embedders.c.embedder_id)
+        with self._database.reading() as connection:
+            known = select(embedders.c.embedder_id).where(any_vector.exists())
+            return list(connection.execute(known).scalars())
+
     def save(self, embedder_id: str, rows: Sequence[tuple[str, int, ArrayLike]]) -> None:
         """Keep (chunk_id, window, vector) rows in one transaction, in place of older ones.
 
@@ -142,6 +149,28 @@ class EmbeddingStore:
         passages = alive.with_only_columns(func.count(embeddings.c.chunk_id.distinct()))
         with self._database.reading() as connection:
             return int(connection.execute(passages).scalar_one())
+
+    def total(self) -> int:
+        """Vectors of all embedders and owners."""
+        with self._database.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(embeddings)).scalar_one())
+
+    def missing_of(self, embedder: str) -> tuple[int, int]:
+        """Passages without vectors of an embedder of this name, of all owners, and their tokens."""
+        done = (
+            select(embeddings.c.chunk_id)
+            .join(embedders, embedders.c.embedder_id == embeddings.c.embedder_id)
+            .where(embeddings.c.chunk_id == document_chunks.c.chunk_id, embedders.c.name == embedder)
+        )
+        statement = (
+            select(func.count(), func.coalesce(func.sum(document_chunks.c.tokens), 0))
+            .select_from(document_chunks)
+            .join(documents, documents.c.doc_id == document_chunks.c.doc_id)
+            .where(documents.c.deleted_at.is_(None), ~done.exists())
+        )
+        with self._database.reading() as connection:
+            passages, tokens = connection.execute(statement).one()
+            return int(passages), int(tokens)
 
 
 def _of_owners(embedder_id: str, owners: Sequence[str]) -> Select[Any]:

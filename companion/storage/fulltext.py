@@ -6,14 +6,19 @@ worth asking for: that is the library's choice.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause, delete, select, text
+from sqlalchemy.dialects.sqlite import insert
 
-from companion.storage.tables import clean
+from companion.storage.tables import clean, settings
 
 MAX_TERMS = 256
 """More terms make a query slow and no better."""
+MERGE_PAGES = 200
+"""Pages of the full text that are merged at a time: some tens of milliseconds."""
+_OWED = "deleted_words"
 
 _TRIGGERS = {
     "passages_fts_insert": """AFTER INSERT ON document_chunks BEGIN
@@ -29,11 +34,11 @@ _TRIGGERS = {
 }
 
 # CROSS JOIN fixes the order of the loops: FTS5 ranks first, and rows are looked up only until
-# the limit is reached.
+# the limit is reached. The plus keeps SQLite from trying each of the documents for every row.
 _SEARCH = """
     SELECT c.chunk_id, -f.rank
     FROM passages_fts AS f CROSS JOIN document_chunks AS c ON c.seq = f.rowid
-    WHERE f.passages_fts MATCH :match AND c.doc_id IN (
+    WHERE f.passages_fts MATCH :match AND +c.doc_id IN (
         SELECT doc_id FROM documents
         WHERE deleted_at IS NULL AND owner IN (SELECT value FROM json_each(:owners)) {scope})
     ORDER BY f.rank LIMIT :limit
@@ -66,9 +71,38 @@ def create_full_text(connection: Connection) -> None:
     connection.exec_driver_sql("INSERT INTO passages_fts(passages_fts) VALUES ('rebuild')")
 
 
-def forget_deleted_words(connection: Connection) -> None:
-    """Merge all segments into one: until then, words of deleted passages stay in the file."""
-    connection.exec_driver_sql("INSERT INTO passages_fts(passages_fts) VALUES ('optimize')")
+def owe_forgetting(connection: Connection) -> None:
+    """Note that words of deleted passages are in the file, in the transaction that deletes them."""
+    owed = insert(settings).values(name=_OWED, value=uuid.uuid4().hex)
+    connection.execute(
+        owed.on_conflict_do_update(index_elements=["name"], set_={"value": owed.excluded.value})
+    )
+
+
+def owed_forgetting(connection: Connection) -> str | None:
+    """A mark of what is to be forgotten; another one when more was deleted since."""
+    return connection.execute(select(settings.c.value).where(settings.c.name == _OWED)).scalar()
+
+
+def forget_some_words(connection: Connection, *, first: bool) -> bool:
+    """Merge some of the segments, which leaves out deleted words; False when all are merged.
+
+    All at once (`optimize`) holds up other writers for seconds in a large library. `first` begins
+    a round, in which everything that was deleted before is forgotten.
+    """
+    before = _changes(connection)
+    pages = -MERGE_PAGES if first else MERGE_PAGES
+    connection.exec_driver_sql(f"INSERT INTO passages_fts(passages_fts, rank) VALUES ('merge', {pages})")
+    return _changes(connection) - before >= 2
+
+
+def forgotten(connection: Connection, mark: str) -> None:
+    """A round is over: nothing is owed, if nothing was deleted since."""
+    connection.execute(delete(settings).where(settings.c.name == _OWED, settings.c.value == mark))
+
+
+def _changes(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT total_changes()").scalar_one())
 
 
 def match_expression(terms: Sequence[str]) -> str | None:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from companion.domain import Passage, Place
-from companion.storage.tables import AnyRow, among, document_chunks, embeddings
+from companion.storage.fulltext import owe_forgetting
+from companion.storage.tables import AnyRow, among, document_chunks, embeddings, quality_questions
 
 PASSAGE = (
     document_chunks.c.chunk_id,
@@ -54,7 +55,11 @@ def write_passages(connection: Connection, doc_id: str, passages: Sequence[Passa
 
 def delete_passages(connection: Connection, chunk_ids: Iterable[str]) -> None:
     gone = list(chunk_ids)
+    if gone:
+        owe_forgetting(connection)
     connection.execute(delete(embeddings).where(among(embeddings.c.chunk_id, gone)))
+    # A question holds words of its passage.
+    connection.execute(delete(quality_questions).where(among(quality_questions.c.chunk_id, gone)))
     connection.execute(delete(document_chunks).where(among(document_chunks.c.chunk_id, gone)))
 
 

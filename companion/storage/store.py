@@ -5,13 +5,20 @@ Knows which stores there are and how to open and close them. It does not know SQ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from companion.storage.database import Database
 from companion.storage.documents import DocumentStore
 from companion.storage.embeddings import EmbeddingStore
+from companion.storage.fulltext import forget_some_words, forgotten, owed_forgetting
+from companion.storage.index_runs import IndexRunStore
+from companion.storage.layers import LayerStore
+from companion.storage.quality import QualityStore
 from companion.storage.sessions import SessionStore
 from companion.storage.settings import SettingStore
+from companion.storage.users import UserStore
+from companion.storage.visitors import VisitorStore
 
 
 class Store:
@@ -22,18 +29,56 @@ class Store:
         self.sessions = SessionStore(database)
         self.documents = DocumentStore(database)
         self.embeddings = EmbeddingStore(database)
+        self.layers = LayerStore(database)
+        self.index_runs = IndexRunStore(database)
+        self.quality = QualityStore(database)
         self.settings = SettingStore(database)
+        self.users = UserStore(database)
+        self.visitors = VisitorStore(database)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, reserve_bytes: int = 0) -> Store:
         """The store in the file `path`, created if missing, brought up to date.
 
-        Raises DatabaseTooNew, DiskFull, or StorageError if it cannot be used.
+        So many bytes of the disk are kept for conversations. Raises DatabaseTooNew, DiskFull, or
+        StorageError if it cannot be used.
         """
-        return cls(Database.open(path))
+        return cls(Database.open(path, reserve_bytes))
+
+    @property
+    def full(self) -> bool:
+        """A write found no room on the disk, and there is none yet: only conversations go on."""
+        return self._database.full
+
+    def look_for_room(self) -> bool:
+        """Try whether there is room again, without changing anything."""
+        return self._database.look_for_room()
 
     def checkpoint(self) -> None:
-        """Empty the write-ahead log: only now has a purged text left the disk."""
+        """Empty the write-ahead log, unless somebody reads for long."""
+        self._database.checkpoint()
+
+    def tidy(self) -> None:
+        """What was deleted leaves the write-ahead log, too; to be called every few seconds."""
+        self._database.tidy()
+
+    def forget_deleted(self, proceed: Callable[[], bool] = lambda: True) -> None:
+        """Words of purged and replaced texts leave the files; others can write in between.
+
+        Costs nothing when nothing was deleted. `proceed` may end it early; the next call goes on.
+        """
+        with self._database.reading() as connection:
+            mark = owed_forgetting(connection)
+        if mark is None:
+            return
+        first = more = True
+        while more:
+            if not proceed():
+                return
+            with self._database.writing() as connection:
+                more, first = forget_some_words(connection, first=first), False
+        with self._database.writing() as connection:
+            forgotten(connection, mark)
         self._database.checkpoint()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -108,6 +109,7 @@ sessions = Table(
     Column("created_at", UtcDateTime, nullable=False, server_default=NOW),
     Column("updated_at", UtcDateTime, nullable=False, server_default=NOW),
     Column("owner", CleanText, nullable=False, server_default="local"),
+    Column("deleted_at", UtcDateTime),
     Index("ix_sessions_owner", "owner", "updated_at"),
 )
 
@@ -126,6 +128,7 @@ messages = Table(
     Column("notices", CleanJson(none_as_null=True)),
     Column("state", CleanText, nullable=False, server_default="complete"),
     Column("usage", CleanJson(none_as_null=True)),
+    Column("searched_for", CleanText),
     CheckConstraint("role IN ('user', 'assistant')", name="ck_messages_role"),
     CheckConstraint("state IN ('complete', 'stopped', 'failed')", name="ck_messages_state"),
     Index("ix_messages_session", "session_id", "message_id"),
@@ -143,6 +146,10 @@ session_config = Table(
     Column("embed_light", CleanText, nullable=False),
     Column("embed_deep", CleanText, nullable=False),
     Column("idle_threshold_s", Integer, nullable=False, server_default=text("600")),
+    # Ids of the chosen documents; NULL means all.
+    Column("scope", CleanJson(none_as_null=True)),
+    Column("temperature", Float, nullable=False, server_default=text("0.2")),
+    Column("system_prompt", CleanText, nullable=False, server_default=""),
     CheckConstraint("thinking_mode IN ('cot', 'rag', 'hybrid')", name="ck_session_config_thinking_mode"),
 )
 
@@ -162,6 +169,7 @@ documents = Table(
     Column("size", Integer, nullable=False, server_default=text("0")),
     Column("state", CleanText, nullable=False, server_default="reading"),
     Column("error", CleanText),
+    Column("error_code", CleanText),
     Column("notes", CleanJson(none_as_null=True)),
     Column("deleted_at", UtcDateTime),
     # What the document was before a new version that is not read yet.
@@ -227,6 +235,22 @@ document_layers = Table(
     Column("updated_at", UtcDateTime, nullable=False, server_default=NOW),
 )
 
+layers = Table(
+    "layers",
+    metadata,
+    Column("owner", CleanText, primary_key=True),
+    Column("embedder_id", CleanText, ForeignKey("embedders.embedder_id"), primary_key=True),
+    Column("kind", CleanText, nullable=False),
+    # Set as long as searches use it …
+    Column("in_force_since", UtcDateTime),
+    # … and this one since another took its place, or while it is filled.
+    Column("left_at", UtcDateTime),
+    CheckConstraint("kind IN ('light', 'deep')", name="ck_layers_kind"),
+    Index(
+        "ux_layers_in_force", "owner", "kind", unique=True, sqlite_where=text("in_force_since IS NOT NULL")
+    ),
+)
+
 index_runs = Table(
     "index_runs",
     metadata,
@@ -245,4 +269,71 @@ settings = Table(
     metadata,
     Column("name", CleanText, primary_key=True),
     Column("value", CleanJson, nullable=False),
+)
+
+quality_questions = Table(
+    "quality_questions",
+    metadata,
+    # Never used twice: earlier measurements name questions by their ids.
+    Column("question_id", Integer, primary_key=True, autoincrement=True),
+    Column("chunk_id", CleanText, ForeignKey("document_chunks.chunk_id"), nullable=False),
+    Column("text_hash", CleanText, nullable=False),
+    Column("question", CleanText, nullable=False),
+    # A chat model; NULL: made without one.
+    Column("made_by", CleanText),
+    Column("created_at", UtcDateTime, nullable=False, server_default=NOW),
+    Index("ux_quality_questions_chunk", "chunk_id", unique=True),
+    sqlite_autoincrement=True,
+)
+
+quality_measurements = Table(
+    "quality_measurements",
+    metadata,
+    Column("measurement_id", Integer, primary_key=True, autoincrement=True),
+    Column("owner", CleanText, nullable=False),
+    Column("measured_at", UtcDateTime, nullable=False, server_default=NOW),
+    # What it depends on, as one key: another one is worth another measurement.
+    Column("situation", CleanText, nullable=False),
+    Column("facts", CleanJson, nullable=False),
+    # Question id to method to rank. Numbers only: nothing of a text outlives its document here.
+    Column("ranks", CleanJson, nullable=False),
+    Index("ix_quality_measurements_owner", "owner", "measurement_id"),
+    sqlite_autoincrement=True,
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", CleanText, primary_key=True),
+    Column("owner", CleanText, unique=True, nullable=False),
+    # As argon2 writes it, with salt and costs.
+    Column("password", CleanText, nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, server_default=NOW),
+)
+
+logins = Table(
+    "logins",
+    metadata,
+    # Of this, and of `tokens` and `visitors`: a hash of the secret that somebody else holds.
+    Column("key", CleanText, primary_key=True),
+    Column("name", CleanText, ForeignKey("users.name"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, server_default=NOW),
+    Column("used_at", UtcDateTime, nullable=False, server_default=NOW),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("key", CleanText, primary_key=True),
+    Column("name", CleanText, ForeignKey("users.name"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, server_default=NOW),
+)
+
+visitors = Table(
+    "visitors",
+    metadata,
+    Column("owner", CleanText, primary_key=True),
+    Column("key", CleanText, unique=True, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False, server_default=NOW),
 )

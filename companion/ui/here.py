@@ -6,8 +6,8 @@ Knows Gradio's requests and events. It does not know what any panel shows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from html import escape
 from pathlib import Path
@@ -17,8 +17,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from companion.domain import LOCAL_OWNER
-from companion.errors import CompanionError, InvalidInput
+from companion.domain import Person
+from companion.errors import CompanionError, InvalidInput, NotSignedIn
+from companion.people.arrivals import Arrivals
+from companion.people.identity import person_of
+from companion.ui.render.pieces import coded
+from companion.ui.texts import filled, text
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -41,6 +45,8 @@ class Look:
 
     session_id: str | None
     shown: int = PAGE
+    scope: tuple[str, ...] | None = None
+    """Documents chosen for a chat that has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +57,46 @@ class Here:
     """The chat that is looked at; None for a new one."""
     zone: gr.Textbox
     """The browser's time zone, such as `Europe/Berlin`."""
-    _looks: dict[str, Look] = field(default_factory=dict)
+    _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
 
     def turn(self, request: gr.Request, look: Look) -> None:
         """This tab looks at that from now on; an answer it followed is no longer shown.
 
         Kept here and not only in `session`, because a handler sees states as they were when it began.
         """
-        self._looks[str(request.session_hash)] = look
+        self._looks[_tab_of(request)] = look
 
     def looks_at(self, request: gr.Request, session_id: str | None, shown: int | None = None) -> bool:
         """Whether the tab still looks at that chat, and at that many messages of it if `shown`."""
-        look = self._looks.get(str(request.session_hash), Look(None))
+        look = self.look_of(request)
         return look.session_id == session_id and shown in (None, look.shown)
+
+    def look_of(self, request: gr.Request) -> Look:
+        return self._looks.get(_tab_of(request), Look(None))
+
+    def choose_scope(self, request: gr.Request, scope: tuple[str, ...] | None) -> None:
+        """The chat that begins in this tab will be answered from these documents."""
+        self.turn(request, replace(self.look_of(request), scope=scope))
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed."""
-        self._looks.pop(str(request.session_hash), None)
+        with suppress(NotSignedIn):
+            self._looks.pop(_tab_of(request), None)
+
+
+def who_asks(request: gr.Request) -> Person:
+    """Whose page this is, as the gate found out. Raises NotSignedIn where it let nobody in."""
+    return person_of(request.request.scope if request.request else {})
 
 
 def owner_of(request: gr.Request) -> str:
-    """Whose page this is. Without logins there is one person."""
-    return LOCAL_OWNER
+    """To whom belongs what this page shows and changes."""
+    return who_asks(request).owner
+
+
+def _tab_of(request: gr.Request) -> tuple[str, str]:
+    """The browser made the name of a tab up: alone it proves nothing."""
+    return owner_of(request), str(request.session_hash)
 
 
 def zone_of(name: str | None) -> tzinfo | None:
@@ -91,6 +115,11 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
+def piece(name: str, **values: str) -> str:
+    """An HTML file of ours with the texts that it names."""
+    return filled(asset(name), values)
+
+
 def html(value: str = "", *, js: str | None = None, **looks: Any) -> gr.HTML:
     """Finished HTML, with a script of ours where it has something to tell the server."""
     return gr.HTML(value, js_on_load=asset(js) if js else None, apply_default_css=False, **looks)
@@ -102,16 +131,17 @@ def told() -> Iterator[None]:
     try:
         yield
     except CompanionError as error:
-        raise gr.Error(escape(error.message), duration=10, print_exception=False, title="") from error
+        raise gr.Error(coded(escape(error.message)), duration=10, print_exception=False, title="") from error
 
 
 def warn(message: str) -> None:
-    gr.Warning(escape(message), duration=10, title="")
+    gr.Warning(coded(escape(message)), duration=10, title="")
 
 
-def uploaded(path: str) -> Path:
-    """The file that the browser has just uploaded. Raises `InvalidInput` for any other path."""
+def uploaded(arrivals: Arrivals, owner: str, path: str) -> Path:
+    """The file that this person has just uploaded. Raises `InvalidInput` for any other path."""
     found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
-        raise InvalidInput("That file did not arrive; choose it again.")
+    inside = found.is_relative_to(Path(get_upload_folder()).resolve()) and found.is_file()
+    if not inside or not arrivals.belongs(owner, found):
+        raise InvalidInput(text("upload.lost"))
     return found

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from companion.ui.texts import text as said
+
 _FENCE = re.compile(r"^ {0,3}(?P<ticks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _TITLE = r"(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?"
 _DESTINATION = r"\(\s*<?(?P<{0}>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?" + _TITLE + r"\s*\)"
@@ -118,7 +120,8 @@ def _code(span: str, inside: str) -> str:
 
 
 def _image(alt: str, address: str) -> str:
-    return f"{literal(alt) or 'Image'} <small>(image not loaded: {literal(address)})</small>"
+    left_out = literal(said("markdown.left_out", address=address))
+    return f"{literal(alt or said('markdown.image'))} <small>({left_out})</small>"
 
 
 def _link(label: str, address: str) -> str:

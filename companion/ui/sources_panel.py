@@ -13,12 +13,17 @@ from typing import Any
 import gradio as gr
 
 from companion.app import Companion
-from companion.domain import Passage, Retrieved, Source
+from companion.domain import Hit, Passage, Retrieved, Source, Token
 from companion.errors import NotFound
-from companion.ui import render
+from companion.quality.judgement import answering_rank
+from companion.quality.overview import Miss
 from companion.ui.here import AT_ONCE, Here, Update, html, owner_of, told
+from companion.ui.render.conversation import LIVE
+from companion.ui.render.quotations import quotations
+from companion.ui.render.sources import PASSAGES, Opened, passage_cards, source_cards
+from companion.ui.texts import text
 
-_REFERENCE = re.compile(rf"(\d{{1,18}}|{render.LIVE})-(\d{{1,3}})")
+_REFERENCE = re.compile(rf"(\d{{1,18}}|{LIVE})-(\d{{1,3}})")
 
 
 class SourcesPanel:
@@ -38,38 +43,78 @@ class SourcesPanel:
             with told():
                 return self.panel(owner_of(request), session_id, str(event._data.get("ref")))
 
+        def more(event: gr.EventData, request: gr.Request) -> str:
+            with told():
+                return self.document(owner_of(request), str(event._data["id"]), int(event._data["most"]))
+
         self.cards.cite(cite, here.session, self.cards, **AT_ONCE)
+        self.cards.more(more, None, self.cards, **AT_ONCE)
+
+    def document(self, owner: str, doc_id: str, most: int = PASSAGES) -> str:
+        """The panel of a document's first passages. Raises `NotFound`."""
+        library = self._companion.library
+        return passage_cards(library.document(owner, doc_id), library.passages(owner, doc_id), most)
 
     def panel(self, owner: str, session_id: str | None, reference: str) -> str:
         """The panel for `<message id>-<number>`, or `live-<number>` while an answer is written."""
         found = _REFERENCE.fullmatch(reference)
         if not found:
-            raise NotFound("There is no such citation.")
-        sources = self._sources(owner, session_id, found[1])
-        return render.source_cards([self._open(owner, source) for source in sources], found[1], int(found[2]))
+            raise NotFound(text("sources.no_citation"))
+        answer, sources = self._answer(owner, session_id, found[1])
+        opened = [self._open(owner, source, quotations(answer, source.number)) for source in sources]
+        return source_cards(opened, found[1], int(found[2]))
 
-    def _sources(self, owner: str, session_id: str | None, message: str) -> Sequence[Source]:
-        if message != render.LIVE:
-            return self._companion.store.sessions.message(owner, int(message)).sources
+    def missed(self, owner: str, miss: Miss, instead: Sequence[Hit]) -> str:
+        """The panel of a question that was not answered: the passage that was meant, then those found."""
+        item, rank = miss.item, answering_rank(miss.ranks)
+        meant, document = self._companion.library.passage(owner, item.chunk_id)
+        where = text("quality.rank", n=rank) if rank else text("quality.rank.none")
+        cards = [self._noted(owner, 1, meant, document.name, 0.0, text("quality.meant", where=where))]
+        others = [hit for hit in instead if hit.passage.chunk_id != item.chunk_id]
+        for number, hit in enumerate(others, start=2):
+            remark = text("quality.instead", n=instead.index(hit) + 1)
+            cards.append(self._noted(owner, number, hit.passage, hit.document_name, hit.score, remark))
+        return source_cards(cards, f"quality-{item.question_id}", 1, title=item.question)
+
+    def _noted(
+        self, owner: str, number: int, passage: Passage, name: str, score: float, remark: str
+    ) -> Opened:
+        source = Source(
+            number, passage.chunk_id, passage.doc_id, name, passage.text_hash, passage.place, score, ()
+        )
+        return replace(self._open(owner, source, ()), remark=remark)
+
+    def _answer(self, owner: str, session_id: str | None, message: str) -> tuple[str, Sequence[Source]]:
+        """What was said, as far as it is, and from what."""
+        if message != LIVE:
+            answer = self._companion.store.sessions.message(owner, int(message))
+            return answer.content, answer.sources
         run = self._companion.runs.get(session_id) if session_id else None
         events = run.events if run is not None and run.owner == owner else []
-        return next((event.sources for event in events if isinstance(event, Retrieved)), ())
+        said = "".join(event.text for event in events if isinstance(event, Token))
+        return said, next((event.sources for event in events if isinstance(event, Retrieved)), ())
 
-    def _open(self, owner: str, source: Source) -> render.Opened:
+    def _open(self, owner: str, source: Source, quoted: tuple[str, ...]) -> Opened:
         library = self._companion.library
         try:
             passage, document = library.passage(owner, source.chunk_id)
         except NotFound:
-            return render.Opened(source, self._same_place(owner, source))
+            return self._same_place(owner, source)
         near = library.neighbours(owner, source.chunk_id)
         before = tuple(one for one in near if one.chunk_index < passage.chunk_index)
         after = tuple(one for one in near if one.chunk_index > passage.chunk_index)
-        return render.Opened(replace(source, document_name=document.name), passage, before, after)
+        named = replace(source, document_name=document.name)
+        return Opened(named, passage, before, after, document.source_type, quoted)
 
-    def _same_place(self, owner: str, source: Source) -> Passage | None:
+    def _same_place(self, owner: str, source: Source) -> Opened:
         """What stands now where the passage stood: its id goes with its text."""
+        library = self._companion.library
         try:
-            passages = self._companion.library.passages(owner, source.doc_id)
+            passages = library.passages(owner, source.doc_id)
+            document = library.document(owner, source.doc_id)
         except NotFound:
-            return None
-        return next((one for one in passages if one.place == source.place), passages[0] if passages else None)
+            return Opened(source, None)
+        there = next(
+            (one for one in passages if one.place == source.place), passages[0] if passages else None
+        )
+        return Opened(source, there, source_type=document.source_type)

@@ -1,9 +1,20 @@
-"""`python -m tests.bench [page] [search] [ingest] [answer]`: all without a name."""
+"""`python -m tests.bench [page] [stream] [search] … `: all without a name."""
 
 import importlib
 import sys
 
-NAMES = ("page", "search", "ingest", "answer")
+NAMES = (
+    "page",
+    "stream",
+    "search",
+    "ingest",
+    "answer",
+    "deepen",
+    "interrupt",
+    "storage",
+    "moments",
+    "conversation",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from companion.app import load_embedder
 from companion.config import SAMPLE_FOLDER, Settings
 from companion.domain import LOCAL_OWNER
+from companion.embedding import load_embedder
 from companion.inference.weights import embedder_folder
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
 from companion.storage.store import Store
 from tests.bench.measures import alternate, ratios, summary
 
-SENTENCES = 1200
+WORDS = 18_000
+PAIRS = 11
 RAW = """
 import json, sys, time
 from sentence_transformers import SentenceTransformer
@@ -34,10 +35,18 @@ for line in sys.stdin:
 
 
 def made_document(rng: np.random.Generator) -> bytes:
-    """A text of real words in new sentences, so that nothing was embedded before."""
+    """Real words in new sentences, so that nothing was embedded before; sections as long as real ones."""
     words = re.findall(r"[A-Za-z]+", " ".join(p.read_text() for p in SAMPLE_FOLDER.glob("*.md")))
-    sentences = (" ".join(rng.choice(words, 16)) + "." for _ in range(SENTENCES))
-    return "\n\n".join(" ".join(s) for s in zip(*[iter(sentences)] * 6, strict=True)).encode()
+    parts, left = [], WORDS
+    while left > 0:
+        parts.append(f"## {' '.join(rng.choice(words, 4))}")
+        for _ in range(rng.integers(1, 5)):
+            sentences = [
+                " ".join(rng.choice(words, rng.integers(6, 28))) + "." for _ in range(rng.integers(2, 7))
+            ]
+            left -= sum(sentence.count(" ") + 1 for sentence in sentences)
+            parts.append(" ".join(sentences))
+    return "\n\n".join(parts).encode()
 
 
 def run() -> list[str]:
@@ -60,7 +69,7 @@ def run() -> list[str]:
     def ours() -> float:
         data = made_document(rng)
         started = time.perf_counter()
-        document = library.add(LOCAL_OWNER, f"{time.time_ns()}.txt", data)
+        document = library.add(LOCAL_OWNER, f"{time.time_ns()}.md", data)
         took = time.perf_counter() - started
         texts = [p.text for p in library.passages(LOCAL_OWNER, document.doc_id)]
         windows[:] = [window for text in texts for window in light.windows(text)]
@@ -74,7 +83,7 @@ def run() -> list[str]:
         raw.stdin.flush()
         return float(raw.stdout.readline())
 
-    pairs = alternate(ours, encode, 5)
+    pairs = alternate(ours, encode, PAIRS)
     raw.kill()
     library.close()
     store.close()

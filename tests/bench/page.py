@@ -1,16 +1,29 @@
-"""How soon the first page is there, against a bare Gradio page in the same run."""
+"""How soon the first page is there, against a bare Gradio page in the same run; how soon somebody can
+use it; and how soon the first answer with a citation is there.
+"""
 
 import http.client
-import socket
+import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from tests.bench.measures import alternate, ratios, summary
+from tests.browser import DESKTOP, chromium, free_port
+from tests.test_stranger import serve, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
+VISITS = 7
+USABLE_S = 1.2
+ANSWERS = 3
+ANSWER_S = 60
+CITATION = re.compile(r"\[\d+\]")
+QUESTION = "How do I add documents?"
 BARE = """
 import os; os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
@@ -20,10 +33,15 @@ demo.launch(server_port={port}, ssr_mode=False, quiet=True)
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# The list of chats comes with the first view from the server: from then on a question is sent at once.
+USABLE = """() => {
+  const shown = selector => document.querySelector(selector)?.checkVisibility();
+  const look = () => {
+    if (shown('.lc-sessions') && shown('#lc-box textarea')) window.usable = performance.now();
+    else requestAnimationFrame(look);
+  };
+  look();
+}"""
 
 
 def until_served(command: list[str], port: int) -> float:
@@ -45,6 +63,64 @@ def until_served(command: list[str], port: int) -> float:
         process.wait()
 
 
+@contextmanager
+def running(folder: Path):
+    """The program as `make start` starts it, without Ollama; its address."""
+    port = free_port()
+    process = serve(folder, port, ollama=f"127.0.0.1:{free_port()}")
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def until_usable(url: str, browser) -> float:
+    """Seconds from the start of a navigation, in a browser that has never seen the page."""
+    context = browser.new_context(viewport=DESKTOP)
+    context.add_init_script(f"({USABLE})()")
+    page = context.new_page()
+    page.goto(url, wait_until="commit")
+    page.wait_for_function("window.usable", timeout=30_000)
+    taken = page.evaluate("window.usable")
+    context.close()
+    return taken / 1000
+
+
+def usable_after() -> list[float]:
+    with running(Path(tempfile.mkdtemp())) as url, chromium() as browser:
+        wait_until_ready(url)
+        until_usable(url, browser)
+        return [until_usable(url, browser) for _ in range(VISITS)]
+
+
+def until_cited() -> float:
+    """Seconds from the first command of `make start` on an installed clone, on a new data folder."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "companion.inference.weights"], cwd=ROOT, check=True)
+    with running(Path(tempfile.mkdtemp())) as url:
+        while time.perf_counter() - started < 2 * ANSWER_S:
+            if CITATION.search(asked(url)["content"]):
+                return time.perf_counter() - started
+    raise SystemExit("no answer with a citation")
+
+
+def asked(url: str) -> dict:
+    """An answer over REST; an empty one as long as nobody serves."""
+    try:
+        session = posted(f"{url}/api/sessions", {})["session_id"]
+        return posted(f"{url}/api/sessions/{session}/messages", {"content": QUESTION})
+    except OSError:
+        time.sleep(0.05)
+        return {"content": ""}
+
+
+def posted(url: str, body: dict) -> dict:
+    request = Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    with urlopen(request, timeout=ANSWER_S) as answer:
+        return json.load(answer)
+
+
 def run() -> list[str]:
     folder = Path(tempfile.mkdtemp())
 
@@ -59,8 +135,11 @@ def run() -> list[str]:
         return until_served([sys.executable, "-c", BARE.format(port=port)], port)
 
     pairs = alternate(ours, bare, 5)
+    usable, cited = usable_after(), [until_cited() for _ in range(ANSWERS)]
     return [
         f"first page: {summary((one for one, _ in pairs), ' s')}",
         f"first page of bare Gradio: {summary((bare for _, bare in pairs), ' s')}",
         f"first page, ratio: {ratios(pairs)}; the bar is 1.3",
+        f"page usable, from navigation: {summary(usable, ' s')} of {VISITS}; the bar is {USABLE_S} s",
+        f"first cited answer, from `make start`: {summary(cited, ' s')}; the bar is {ANSWER_S} s",
     ]

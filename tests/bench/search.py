@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import psutil
 
-from companion.app import load_embedder
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, Document, DocumentState, Passage, Place
+from companion.embedding import load_embedder
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
 from companion.storage.store import Store
@@ -82,7 +82,7 @@ def run() -> list[str]:
         words = texts[number].split()
         question = f"What about {words[3]} {words[4]} and {words[20]} in {words[50]}?"
         times.append(library.search(LOCAL_OWNER, question).took_ms)
-    library._light.serving = False
+    library.layers.light.serving = False
     exact = [library.search(LOCAL_OWNER, f"the {NOUNS[i % 14]} number {i}").took_ms for i in range(30)][5:]
     library.close()
     store.close()

@@ -56,7 +56,10 @@ def _answer(path: Path, name: str) -> Iterator[dict[str, object]]:
         reading = read_file(path, name)
     except MemoryError:
         yield _failure(
-            UnreadableDocument(f"Reading {name} needs more memory than is allowed; it was given up.")
+            UnreadableDocument(
+                f"Reading {name} needs more memory than is allowed; it was given up. "
+                "Split it and add the parts."
+            )
         )
     except DocumentError as error:
         yield _failure(error)

@@ -10,6 +10,7 @@ where they shape letters: between two characters of Arabic or Indic script, or i
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
@@ -59,16 +60,33 @@ def _join_surrogates(text: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    r"""A file name fit to be shown: no folder, no control or bidi character, at most 120 characters.
+    r"""A file name fit to be shown and to tell documents apart: no control or bidi character, the
+    name itself at most 120 characters.
 
-    >>> clean_name("..\\secret/\u202egnp.exe")
-    'gnp.exe'
+    The folders of an upload stay, with `/` between them, so that equal names in different folders
+    are different documents. Of a path that is absolute or climbs up, only the last part stays.
+
+    >>> clean_name("reports/2024/a.pdf"), clean_name("..\\secret/\u202egnp.exe")
+    ('reports/2024/a.pdf', 'gnp.exe')
     """
-    last = re.split(r"[/\\]", name[-4000:])[-1]
-    shown = " ".join(clean_text(last).split())
-    if not shown.strip(". "):
+    parts = (" ".join(clean_text(part).split()) for part in re.split(r"[/\\]", name[-4000:]))
+    *folders, last = parts
+    if not last.strip(". "):
         return "document"
-    return _shorten(shown)
+    return _folder(folders) + _shorten(last)
+
+
+def _folder(folders: list[str]) -> str:
+    """The folders as the beginning of a name; nothing if the path is absolute or climbs up."""
+    inner = [folder for folder in folders if folder not in ("", ".")]
+    absolute = folders[:1] == [""] or any(folder.endswith(":") for folder in inner[:1])
+    if absolute or not all(folder.strip(". ") for folder in inner):
+        return ""
+    path = "".join(f"{folder}/" for folder in inner)
+    if len(path) <= MAX_NAME:
+        return path
+    # Cut, it could be that of another folder.
+    return f"…{hashlib.sha256(path.encode()).hexdigest()[:12]}/"
 
 
 def _shorten(name: str) -> str:

@@ -72,7 +72,9 @@ class _Package:
     def pieces(self, part: str) -> Iterator[bytes]:
         info = self._archive.getinfo(part)
         if info.flag_bits & 1:
-            raise EncryptedDocument(f"{self._name} is protected with a password; save a copy without one.")
+            raise EncryptedDocument(
+                f"{self._name} is protected with a password; save a copy without one and add that."
+            )
         with self._archive.open(info) as stream:
             while piece := stream.read(_PIECE):
                 self._unpacked += len(piece)

@@ -69,7 +69,7 @@ def recognise(head: bytes, name: str) -> str:
     Raises `UnknownFormat`, `EmptyDocument`, `EncryptedDocument` or `UnreadableDocument`.
     """
     if not head:
-        raise EmptyDocument(f"{name} is empty.")
+        raise EmptyDocument(f"{name} is empty; add it again once it has content.")
     suffix = PurePath(name).suffix.lower()
     kind, content = SUFFIXES.get(suffix), _kind_of(head)
     if kind is None:
@@ -90,7 +90,10 @@ def _guess(content: str | None, head: bytes, name: str) -> str:
         return "pdf"
     if content is None and _is_plain(head):
         return "text"
-    raise UnknownFormat(f"{name} is in a format that cannot be read; these can: {READABLE}.")
+    raise UnknownFormat(
+        f"{name} is in a format that cannot be read; these can: {READABLE}. "
+        "Save it as one of them and add that."
+    )
 
 
 def _is_plain(head: bytes) -> bool:

@@ -20,6 +20,8 @@ from companion.library.readers.cleaning import clean_name
 from companion.library.readers.formats import same_error
 
 _START_S = 60.0
+_RETIRING_S = 10.0
+"""Until a child that has closed its pipes is gone: on a busy machine more than a moment."""
 _MAX_ANSWER_BYTES = 100_000_000
 _PIECE = 262_144
 _LOOK_S = 0.25
@@ -69,7 +71,8 @@ class ReaderProcess:
             except _Late as error:
                 self._end()
                 raise UnreadableDocument(
-                    f"Reading {shown} took longer than {self._wall_s:g} seconds; it was given up."
+                    f"Reading {shown} took longer than {self._wall_s:g} seconds; it was given up. "
+                    "Split it and add the parts."
                 ) from error
             except _TooMuch as error:
                 self._end()
@@ -94,7 +97,7 @@ class ReaderProcess:
         try:
             return self._exchange(child, request, name)
         except (_Gone, BrokenPipeError):
-            if child.wait(1.0) != 0:
+            if child.wait(_RETIRING_S) != 0:
                 raise
         # It retired after the file before, in order; nobody has looked at this one yet.
         self._end()

@@ -70,4 +70,4 @@ def _nothing_in(name: str, source_type: str) -> str:
             f"{name} has no text that can be read; it looks like a scan. "
             "Run text recognition (OCR) on it first."
         )
-    return f"{name} has no text in it."
+    return f"{name} has no text in it; add a file that has."

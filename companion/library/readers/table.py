@@ -15,8 +15,9 @@ from pathlib import Path
 
 from companion.domain import Place, Section
 from companion.errors import UnreadableDocument
-from companion.library.chunking import MAX_TOKENS, count_tokens
+from companion.library.chunking import count_tokens
 from companion.library.readers.decoding import decode
+from companion.tuning import LONGEST_PASSAGE
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 50
@@ -56,7 +57,7 @@ def _sections(rows: Iterator[list[str]]) -> Iterator[Section]:
     for number, row in enumerate(data, 1):
         line = _line(header, row)
         size = count_tokens(line)
-        if lines and tokens + size > MAX_TOKENS:
+        if lines and tokens + size > LONGEST_PASSAGE:
             yield _section(lines, first, number - 1)
             lines, tokens, first = [], 0, number
         if line:

@@ -2,6 +2,8 @@ let timer;
 watch('value', () => {
   clearTimeout(timer);
   element.hidden = false;
+  // What was deleted had the focus; the next key belongs here, and not nowhere.
+  requestAnimationFrame(() => { if (document.activeElement === document.body) element.querySelector('button')?.focus(); });
   timer = setTimeout(() => { element.hidden = true; }, 10000);
 });
 element.addEventListener('click', e => {

@@ -1,0 +1,567 @@
+"""Deepening: reads the library again with a stronger embedder while nobody needs the machine.
+
+Knows the order of steps: rules, room, child, one micro-batch after the other, and back. It does
+not know the rules themselves, how memory is freed, or what a search makes of the vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from companion.background import idle
+from companion.background.gpu import LoadReader
+from companion.background.idle import Command, Signs, Step, Watch
+from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
+from companion.domain import MachineLoad, Passage, Reason, RunOutcome, Why, WorkState
+from companion.errors import CompanionError, EmbedderCrashed, EmbedderError, StorageError
+from companion.inference.deep import DeepEmbedder, Interrupted
+
+if TYPE_CHECKING:
+    from companion.library.layers import Layers
+    from companion.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_TOKENS = 1024
+"""Of the first micro-batch; later ones take about `BATCH_S`."""
+FEWEST_TOKENS, MOST_TOKENS = 256, 32_768
+BATCH_S = 1.5
+FREEING_S = 60.0
+"""Residency gives up by itself before that."""
+TIDY_S = 3600.0
+HISTORY = 360
+"""Samples kept for the page: an hour."""
+
+Opener = Callable[[str, bool], DeepEmbedder]
+"""Name of an embedder, and whether its weights may be fetched; raises EmbedderError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """What counts as nobody being here."""
+
+    idle_threshold_s: float
+    gpu_idle_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was seen at one look at the machine."""
+
+    at: datetime
+    percent: int | None
+    memory_used: int | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeepStatus:
+    """How the deep work is, at this moment."""
+
+    state: WorkState
+    reason: Reason
+    embedder: str
+    embedder_id: str | None
+    """None: it could not be opened yet."""
+    done: int
+    total: int
+    """Passages of everybody."""
+    rate: float | None
+    """Passages a second in this run."""
+    load: MachineLoad | None
+    freed: Freed | None
+    """What came of the last making room."""
+    history: tuple[Sample, ...] = ()
+    asked: bool = False
+    """A person has started it by hand, whether it may work yet or not."""
+
+    @property
+    def is_indexing(self) -> bool:
+        return self.state is WorkState.DEEPENING
+
+    @property
+    def eta_s(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+def steady_clock() -> float:
+    """Seconds that never go back, and count the machine's sleep where the system tells it."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
+class Deepening:
+    """`tick` belongs to the worker's thread; `touch`, `press`, `status` and `close` to anybody."""
+
+    def __init__(
+        self,
+        store: Store,
+        layers: Layers,
+        residency: Residency,
+        open_embedder: Opener,
+        *,
+        wanted: Callable[[], str],
+        quiet: Callable[[], Quiet],
+        turns: Callable[[], int],
+        reclaimable: Callable[[], int],
+        on_loop: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
+        in_thread: Callable[[Callable[[], None]], Coroutine[Any, Any, None]],
+        wake: Callable[[], None],
+        borrowed: Callable[[], bool] = lambda: False,
+        reader: LoadReader | None = None,
+        clock: Callable[[], float] = steady_clock,
+    ) -> None:
+        """`wanted`: name of the deep embedder. `reclaimable`: bytes that unloading chat models
+        would free. `on_loop` runs a coroutine beside this thread, `in_thread` makes one of a
+        blocking call. `borrowed`: in spare time another program works for us."""
+        self._store = store
+        self._layers = layers
+        self._residency = residency
+        self._open_embedder = open_embedder
+        self._wanted_name = wanted
+        self._quiet = quiet
+        self._turns = turns
+        self._reclaimable = reclaimable
+        self._on_loop = on_loop
+        self._in_thread = in_thread
+        self._wake = wake
+        self._borrowed = borrowed
+        self._reader = reader or LoadReader()
+        self._clock = clock
+
+        self._watch = Watch()
+        self._nobody = False
+        self._last_sign: float | None = None
+        self._pressed: Literal["start", "stop"] | None = None
+        self._closed = False
+        self._called_off = threading.Event()
+        self._at_work = False
+        self._resting = False
+        self._failure: str | None = None
+        self._unable: str | None = None
+        self._embedder: DeepEmbedder | None = None
+        self._opened_name: str | None = None
+        self._retry_opening_at = 0.0
+        self._restoring: Future[None] | None = None
+        self._step_due = self._tidy_at = 0.0
+        self._load: MachineLoad | None = None
+        self._reason = Reason(Why.QUIET)
+        self._freed: Freed | None = None
+        self._history: deque[Sample] = deque(maxlen=HISTORY)
+        self._run = _Run()
+        self._queue: deque[tuple[str, str]] = deque()
+        self._suspects: set[str] = set()
+        self._tokens = FIRST_TOKENS
+        self._done = self._total = 0
+        store.index_runs.end_broken()
+
+    # --- anybody's ------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """A sign of the user: the machine is theirs from now on."""
+        self._last_sign = self._clock()
+        if self._at_work and not self._called_off.is_set():
+            self._called_off.set()
+            with suppress(CompanionError, RuntimeError):
+                self._on_loop(self._come_back())
+            self._wake()
+
+    def press(self, button: Literal["start", "stop"]) -> None:
+        """A person wants the deep work to start now, or to stop until they start it again."""
+        self._pressed = button
+        if button == "stop" and self._at_work:
+            self._called_off.set()
+            with suppress(CompanionError, RuntimeError):
+                self._on_loop(self._give_back())
+        self._wake()
+
+    def status(self) -> DeepStatus:
+        embedder = self._embedder
+        reason = self._reason
+        if self._unable and self._watch.state is not WorkState.PAUSED:
+            reason = Reason(Why.FAILED, text=self._unable)
+        return DeepStatus(
+            state=self._watch.state,
+            reason=reason,
+            embedder=self._wanted_name(),
+            embedder_id=embedder.identity.embedder_id if embedder else None,
+            done=self._done,
+            total=self._total,
+            rate=self._run.rate,
+            load=self._load,
+            freed=self._freed,
+            history=tuple(self._history),
+            asked=self._watch.asked if self._pressed is None else self._pressed == "start",
+        )
+
+    @property
+    def spare(self) -> bool:
+        """Nobody needs the machine, and nothing can be deepened: time for other work. Since the last
+        look there was no sign of anybody."""
+        seen_at, signed_at = self._watch.seen_at, self._last_sign
+        unseen = signed_at is not None and (seen_at is None or signed_at > seen_at)
+        return self._nobody and not (unseen or self._closed or self._pressed or self._turns())
+
+    @property
+    def load(self) -> MachineLoad | None:
+        """The machine as it was looked at last; None before the first look."""
+        return self._load
+
+    @property
+    def last_sign(self) -> float | None:
+        """When the person was last heard of, by `steady_clock`; None: not since the start."""
+        return self._last_sign
+
+    @property
+    def memory_free(self) -> int | None:
+        """Bytes on the card that deep work would use; None without one, or if unknown."""
+        load = self._load
+        return self._reader.free_on(load.watched) if load is not None and load.watched else None
+
+    def close(self) -> None:
+        """End the child; what is stored stays, and the next start goes on from there."""
+        self._closed = True
+        self._called_off.set()
+        if self._embedder is not None:
+            self._embedder.kill()
+
+    # --- the worker's ---------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """One micro-batch, or one step of the rules; returns the seconds to wait."""
+        if self._closed:
+            return idle.SAMPLE_S
+        if self._may_go_on():
+            self._work()
+            return 0.0
+        step = self._step()
+        self._carry_out(step)
+        at_work = step.state is WorkState.DEEPENING and not self._resting
+        return 0.0 if at_work or step.command is not Command.NONE else step.wait_s
+
+    def let_go(self) -> None:
+        """The last word of the worker's thread."""
+        self._end_run(RunOutcome.STOPPED, "closing")
+        self._reader.close()
+
+    def _may_go_on(self) -> bool:
+        """Between two looks at the machine, one batch follows the other."""
+        return (
+            self._at_work
+            and not self._resting
+            and not self._called_off.is_set()
+            and self._pressed is None
+            and self._failure is None
+            and not self._run.over
+            and self._clock() < self._step_due
+            and self._wanted_name() == self._opened_name
+        )
+
+    def _step(self) -> Step:
+        pressed, self._pressed = self._pressed, None
+        own, elsewhere = self._own()
+        # First: an embedder is opened for the card that is watched.
+        self._load = load = self._reader.read(own, elsewhere=elsewhere)
+        work_left = self._look_for_work(asked=pressed == "start" or self._watch.asked)
+        quiet = self._quiet()
+        signs = Signs(
+            now=self._clock(),
+            load=load,
+            last_activity=self._last_sign,
+            turns=self._turns(),
+            work_left=work_left,
+            restored=self._restoring is not None and self._restoring.done(),
+            borrowed=self._borrowed(),
+            pressed=pressed,
+            failure=self._failure,
+            memory_needed=self._memory_needed(),
+            memory_free=None if load.memory_free is None else load.memory_free + self._reclaimable(),
+            idle_threshold_s=quiet.idle_threshold_s,
+            gpu_idle_percent=quiet.gpu_idle_percent,
+        )
+        step = idle.step(self._watch, signs)
+        self._watch, self._reason = step.watch, step.reason
+        self._nobody = step.idle and step.state is WorkState.WATCHING
+        self._step_due = signs.now + min(step.wait_s, idle.SAMPLE_S)
+        self._remember(load)
+        return step
+
+    def _carry_out(self, step: Step) -> None:
+        match step.command:
+            case Command.START:
+                self._begin(step)
+            case Command.KILL:
+                self._stop(step.reason)
+            case Command.RESTORE:
+                self._restoring = self._on_loop(self._residency.restore())
+            case Command.REST:
+                self._resting = True
+            case Command.RESUME:
+                self._resting = False
+            case Command.NONE:
+                pass
+
+    # --- beginning and ending -------------------------------------------------------------
+
+    def _begin(self, step: Step) -> None:
+        """Make room, start the child. A sign of the user in the middle calls it off."""
+        embedder = self._embedder
+        if embedder is None:
+            self._failure = self._unable or "The deep embedder is not there."
+            return
+        self._called_off.clear()
+        self._at_work = True
+        if self._closed or (self._last_sign is not None and self._last_sign > (self._watch.seen_at or 0.0)):
+            # It came while the step was taken.
+            self._called_off.set()
+        try:
+            self._freed = self._on_loop(self._residency.free(self._goes_on)).result(FREEING_S)
+            if self._goes_on() and self._has_room(self._freed):
+                embedder.start(self._goes_on)
+                self._store.embeddings.register(embedder.identity)
+                run_id = self._store.index_runs.begin(embedder.identity.embedder_id)
+                self._run = _Run(run_id, self._clock)
+                # Its layer takes the place of another one.
+                self._tidy(embedder.identity.embedder_id)
+                log.info("deepening begins: %s", step.reason.why)
+        except Interrupted:
+            pass
+        except (TimeoutError, CancelledError):
+            self._failure = "The chat model could not be unloaded in time."
+        except CompanionError as error:
+            self._failure = error.message
+
+    def _has_room(self, freed: Freed) -> bool:
+        if freed.problem and freed.problem not in (IN_USE, CALLED_BACK):
+            if self._load is not None and self._load.source == "gpu":
+                self._failure = freed.problem
+            log.warning("room for deepening: %s", freed.problem)
+        return self._failure is None
+
+    def _stop(self, reason: Reason) -> None:
+        if self._embedder is not None:
+            self._embedder.kill()
+        outcome = RunOutcome.FAILED if reason.why is Why.FAILED else RunOutcome.STOPPED
+        self._end_run(outcome, reason.text or str(reason.why))
+        self._at_work = self._resting = False
+        self._failure = None
+        self._queue.clear()
+
+    def _end_run(self, outcome: RunOutcome, reason: str) -> None:
+        run, self._run = self._run, _Run()
+        if run.run_id is not None:
+            with suppress(StorageError):
+                self._store.index_runs.end(run.run_id, outcome, run.passages, reason)
+            log.info("deepening ended: %s, %d passages, %s", outcome, run.passages, reason)
+
+    async def _come_back(self) -> None:
+        """In the same breath: the child goes, the chat model comes."""
+        await self._give_back()
+        await self._residency.preload()
+
+    async def _give_back(self) -> None:
+        if self._embedder is not None:
+            await self._in_thread(self._embedder.kill)
+
+    def _goes_on(self) -> bool:
+        return not self._called_off.is_set() and not self._closed
+
+    # --- one micro-batch ------------------------------------------------------------------
+
+    def _work(self) -> None:
+        embedder = self._embedder
+        if embedder is None or self._run.run_id is None:
+            # Called off, or failed, before it began: the next step says what follows.
+            self._step_due = 0.0
+            return
+        batch = self._next_batch(embedder.identity.embedder_id)
+        if not batch.passages:
+            self._finish(embedder.identity.embedder_id)
+            return
+        begun = self._clock()
+        try:
+            embedder.start(self._goes_on)
+            self._embed(embedder, batch)
+        except Interrupted:
+            return
+        except EmbedderCrashed as error:
+            self._blame(embedder.identity.embedder_id, batch.doc_ids, error)
+        except CompanionError as error:
+            self._failure = error.message
+        else:
+            self._adapt(self._clock() - begun)
+            self._suspects -= batch.doc_ids
+
+    def _next_batch(self, embedder_id: str) -> _Batch:
+        """Passages of one owner for about `BATCH_S`; empty when nothing waits any more."""
+        batch = _Batch()
+        left = self._tokens
+        fresh = False
+        while left > 0:
+            if not self._queue:
+                if batch.passages or fresh:
+                    break
+                fresh = True
+                self._queue.extend(self._layers.waiting(embedder_id))
+                continue
+            doc_id, owner = self._queue[0]
+            if batch.passages and (batch.owner != owner or self._suspects & {doc_id, *batch.doc_ids}):
+                break
+            batch.owner = owner
+            for passage in self._store.embeddings.missing(embedder_id, doc_id):
+                batch.passages.append(passage)
+                left -= max(passage.tokens, 1)
+                if left <= 0:
+                    return batch
+            batch.whole.add(doc_id)
+            self._queue.popleft()
+        return batch
+
+    def _embed(self, embedder: DeepEmbedder, batch: _Batch) -> None:
+        done = 0
+
+        def proceed(so_far: int) -> bool:
+            nonlocal done
+            self._run.passages += so_far - done
+            self._done += so_far - done
+            done = so_far
+            return self._goes_on()
+
+        if self._layers.fill(embedder, batch.owner, batch.passages, proceed):
+            for doc_id in batch.whole:
+                self._store.documents.deepened(doc_id)
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s < BATCH_S / 2:
+            self._tokens = min(self._tokens * 2, MOST_TOKENS)
+        elif took_s > BATCH_S * 2:
+            self._tokens = max(self._tokens // 2, FEWEST_TOKENS)
+
+    def _blame(self, embedder_id: str, doc_ids: set[str], error: EmbedderCrashed) -> None:
+        """A document that ends the child twice is set aside; the second try is without company."""
+        again = self._store.layers.troubled(embedder_id)
+        for doc_id in doc_ids:
+            set_aside = len(doc_ids) == 1 and doc_id in again
+            self._store.layers.note_trouble(doc_id, embedder_id, error.message, set_aside=set_aside)
+            if set_aside:
+                log.warning("a document is left out of the deep layer: %s", error.message)
+        self._suspects |= doc_ids
+        self._queue.clear()
+
+    def _finish(self, embedder_id: str) -> None:
+        self._layers.settle(embedder_id, ())
+        self._end_run(RunOutcome.COMPLETE, str(Why.DONE))
+        self._run.over = True
+        self._step_due = 0.0
+        self._tidy(embedder_id)
+
+    # --- looking --------------------------------------------------------------------------
+
+    def _look_for_work(self, *, asked: bool) -> bool:
+        changed = self._follow_choice(asked=asked)
+        embedder = self._embedder
+        if changed and self._at_work:
+            # The child of the other one has gone, so this stretch of work is over.
+            return False
+        if embedder is None:
+            return asked and self._unable is None
+        embedder_id = embedder.identity.embedder_id
+        waiting = self._layers.waiting(embedder_id)
+        if not waiting and not self._at_work:
+            # An embedder that was chosen before is whole already.
+            self._layers.settle(embedder_id, waiting)
+            if self._clock() >= self._tidy_at:
+                self._tidy(embedder_id)
+        self._count(embedder_id)
+        return bool(waiting)
+
+    def _tidy(self, embedder_id: str) -> None:
+        self._tidy_at = self._clock() + TIDY_S
+        self._layers.drop_unused("deep", {embedder_id})
+
+    def _follow_choice(self, *, asked: bool) -> bool:
+        """Whether another deep embedder was chosen; then the one before lets go."""
+        name = self._wanted_name()
+        changed = name != self._opened_name
+        if changed:
+            if self._embedder is not None:
+                self._embedder.kill()
+            self._embedder, self._opened_name, self._unable = None, name, None
+            self._retry_opening_at = 0.0
+            self._queue.clear()
+        if self._embedder is None and (asked or self._clock() >= self._retry_opening_at):
+            try:
+                self._embedder = self._open_embedder(name, asked)
+                self._unable = None
+            except EmbedderError as error:
+                self._unable = error.message
+                self._retry_opening_at = self._clock() + idle.RETRY_S
+        return changed
+
+    def _count(self, embedder_id: str) -> None:
+        self._total, self._done = self._store.layers.coverage(embedder_id)
+
+    def _own(self) -> tuple[list[int], bool]:
+        """Processes whose load is ours, and whether our work is done by somebody else's."""
+        if self._borrowed():
+            return [], True
+        if self._embedder is None or not self._at_work:
+            return [], False
+        pid = self._embedder.pid
+        return ([pid], False) if pid is not None else ([], True)
+
+    def _memory_needed(self) -> int | None:
+        # While it works, its memory is taken already.
+        return self._embedder.memory_bytes if self._embedder is not None and not self._at_work else None
+
+    def _remember(self, load: MachineLoad) -> None:
+        """One sample per look of the rules, however often they are asked in between."""
+        now = datetime.now(UTC)
+        if self._history and 0 <= (now - self._history[-1].at).total_seconds() < idle.SAMPLE_S - 1:
+            return
+        used = None
+        if load.memory_total is not None and load.memory_free is not None:
+            used = load.memory_total - load.memory_free
+        self._history.append(Sample(now, load.percent, used, self._done, self._total))
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is embedded before the rules are asked again."""
+
+    owner: str = ""
+    passages: list[Passage] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
+    """Documents of which nothing is left after it."""
+
+    @property
+    def doc_ids(self) -> set[str]:
+        return {passage.doc_id for passage in self.passages}
+
+
+class _Run:
+    """One stretch of deep work, for its row in the history."""
+
+    def __init__(self, run_id: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.run_id = run_id
+        self.passages = 0
+        self.over = False
+        """Nothing is left to do; the rules have not heard of it yet."""
+        self._clock = clock
+        self._begun = clock()
+
+    @property
+    def rate(self) -> float | None:
+        """Passages a second."""
+        spent = self._clock() - self._begun
+        return self.passages / spent if self.run_id is not None and self.passages and spent > 0 else None

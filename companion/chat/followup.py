@@ -1,0 +1,158 @@
+"""Follow-up questions: which ones lean on the conversation, and in what words they are searched for.
+
+Pure: questions and turns in, questions and prompts out. It does not know models, searches or stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from companion.chat.prompt import Exchange
+from companion.domain import PromptMessage
+from companion.library.ranking import STOP_WORDS
+
+LONGEST_FOLLOW_UP = 40
+"""A question of more words than this stands by itself."""
+LONGEST_CONTINUATION = 6
+"""Words after an “and”: with more of them it names what it is about."""
+LONGEST_FRAGMENT = 4
+"""Words of a question without a verb, such as “on another port?”."""
+TOPIC_TERMS = 24
+"""Words of the conversation that a search is helped with."""
+LONGEST_REWRITING = 400
+"""Characters; a model that writes more does not rewrite."""
+
+_CONDENSE = (
+    "Rewrite the person's last question so that it can be understood without the conversation: put the "
+    "things themselves in the place of words that point back to them. Keep its language and its meaning, "
+    "and do not answer it. If it can be understood already, repeat it as it is. "
+    "Write only the rewritten question."
+)
+
+# --- English first, then the commonest words of some other languages ----------------------
+
+_POINTING = re.compile(
+    r"""\b(?:
+      it|its|they|them|their|theirs|he|him|his|she|her|hers|these|those|former|latter
+    | same(?=\W*$|\s+(?:thing|way|for|with|in|on)\b) | else(?=\W*$|\s+(?:can|could|should|do|does)\b)
+    | this(?!\s+(?:program|app|application|computer|machine|library|page|version|chat|year|month|week)\b|\s*:)
+    | (?:is|are|was|were|does|did|do|can|could|will|would|should|has|have|how|why|when|where|what|if|about|
+         with|for|of|like|than|by|after|before|without|from|to|on|in|at)
+      \s+that(?!\s+(?:an?|the|my|your|i|you|we|there)\b)
+    | (?:that|there|then|instead|meanwhile|otherwise|afterwards?|too|either|so\sfar)(?=\W*$)
+    | that(?=\s+(?:again|too|now|then|here|by)\b) | ones?(?=\s*(?:$|[?.!,;]))
+    | (?:which|that|this|another|an?\s\w+|the(?:\s\w+)?|old|new|other)\s+ones?\b(?!\s+(?:of|that|which|who)\b)
+    | the\s+(?:first|second|third|last|next|others?|rest|two|both)(?=\W*$)
+    | the\s+(?:default|difference|reason|purpose|limits?|range|size|result|(?:dis)?advantages?|price|cost|
+               alternatives?|exceptions?|date|author|meaning)(?=\s*(?:$|[?.!,;]))
+    | davon|damit|dafür|dabei|dazu|darin|darüber|dort|dessen|deren|ihn|ihm|diese[rsmn]?
+    | das(?=\W*$|\s+(?:ist|geht|heißt|bedeutet)\b)
+    | cela|ça|ceci|celui|celle|ceux|celles|elles?|leur|lui
+    | eso|esto|aquello|ello|allí|ciò|esso|essa
+    | он|она|оно|они|его|её|ее|их|ему|им|это|этот|эта|эти
+    | هذا|هذه|ذلك|تلك
+    )\b
+    | 它|他们|她们|这个|那个|这些|那些|其中|前者|后者|呢(?=\W*$)|それ|これ|その|この|그것|이것""",  # noqa: RUF001 Cyrillic is meant
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOT_POINTING = re.compile(
+    r"\b(is|was|would|will) it (possible|true|necessary|allowed|safe|ok|okay)\b|"
+    r"\b(is|are|was|were) there\b|\bthere (is|are|was|were)\b|\bit is (possible|true|necessary)\b|"
+    r"\bit takes? (?:to|until|till|before|for)\b|"
+    # What is named in the question itself: “a document before I delete it”.
+    r"(?<=[\w,] )(?:an?|my|our|your|two|several|every|each) \w.*"
+    r"\b(?:when|if|while|and|before|after|once|until|because|without)\b.*\b(?:it|its|they|them|their)\b",
+    re.IGNORECASE,
+)
+_CONTINUING = re.compile(
+    r"^\W*(?:and|but|or|so|then|also|how so|what about|how about|what if|which one|more|another|"
+    r"tell me more|go on|continue|for example|such as|really|give me an example|"
+    r"und|aber|oder|was ist mit|wie ist es mit|noch|et|mais|ou|alors|donc|[yoe](?=\s)|pero|entonces|ma|"
+    r"allora|а|и|но|тогда)\b(?P<rest>.*)",  # noqa: RUF001 Cyrillic is meant
+    re.IGNORECASE | re.DOTALL,
+)
+_WHY = re.compile(
+    r"^\W*(?:why|how come|explain|which|how many|warum|wieso|weshalb|pourquoi|por qué|perché|почему|لماذا)\b"
+    r"(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Lean where next to nothing follows: “why not?”, “explain further”."""
+_WITHOUT_NOUN = re.compile(r"^\W*how many (?:are|is|do|does|did|can|could|were|have|has)\b", re.IGNORECASE)
+_FRAGMENT = re.compile(
+    r"^\W*(?:in|on|at|for|with|without|from|to|by|of|under|after|before|other|the|an?|only|even|still|not|just|all|"
+    r"any|some|both|none|if|because|auf|mit|ohne|für|bei|avec|sans|pour|dans|con|sin|para|en)\b",
+    re.IGNORECASE,
+)
+_COMPARING = re.compile(
+    r"^(?!.*\b(?:than|or)\b).*\b(?:better|worse|faster|slower|larger|bigger|smaller|cheaper|easier|newer|older)"
+    r"\W*$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What it is compared with was named before."""
+_WIDE = re.compile("[\u2e80-\U0010ffff]")
+
+
+def leans_on_history(question: str, history: Sequence[Exchange]) -> bool:
+    """Whether a question can only be understood with the ones before it. When in doubt it does not."""
+    size = _size(question)
+    if not history or size > LONGEST_FOLLOW_UP:
+        return False
+    if size <= 2 or _POINTING.search(_NOT_POINTING.sub(" ", question)) or _WITHOUT_NOUN.match(question):
+        return True
+    if _COMPARING.match(question):
+        return True
+    continuing, why = _CONTINUING.match(question), _WHY.match(question)
+    return bool(
+        (continuing and _size(continuing["rest"]) <= LONGEST_CONTINUATION)
+        or (why and _size(why["rest"]) <= 2)
+        or (size <= LONGEST_FRAGMENT and _FRAGMENT.match(question))
+    )
+
+
+def _size(text: str) -> float:
+    """Words; of scripts without spaces two characters count as one."""
+    wide = len(_WIDE.findall(text))
+    return len(_WORD.findall(_WIDE.sub(" ", text))) + wide / 2
+
+
+_WORD = re.compile(r"[\w’'./-]*\w")
+
+
+# --- put into words that stand alone ------------------------------------------------------
+
+
+def condense_messages(question: str, history: Sequence[Exchange]) -> tuple[PromptMessage, ...]:
+    """Ask for the question in words that need no conversation. Only the last two turns are told."""
+    turns = history[-2:]
+    told = "\n".join(f"Person: {each.question[:500]}\nAssistant: {each.answer[:500]}" for each in turns)
+    return (
+        PromptMessage("system", _CONDENSE),
+        PromptMessage("user", f"Conversation:\n{told}\n\nLast question: {question}\n\nRewritten question:"),
+    )
+
+
+def condensed(said: str) -> str | None:
+    """The rewritten question out of what the model said; None if that is unusable."""
+    said = re.sub(r"^\W*(rewritten|standalone) question:", "", said, flags=re.IGNORECASE)
+    lines = [line.strip().strip("\"'“”*") for line in said.splitlines() if line.strip()]
+    return lines[0] if lines and 3 <= len(lines[0]) <= LONGEST_REWRITING else None
+
+
+def with_topic(question: str, history: Sequence[Exchange]) -> str:
+    """The question and the telling words of what was searched for last: no model is needed.
+
+    Since that was made in the same way, the topic stays through several follow-ups. Of eight such
+    ways this finds most; the whole last question, its answer or the headings of what was cited
+    find less (docs/measurements.md).
+    """
+    last = history[-1]
+    own = {word.casefold() for word in _WORD.findall(question)}
+    topic = dict.fromkeys(_WORD.findall(last.searched_for or last.question))
+    told = [word for word in topic if word.casefold() not in own | STOP_WORDS]
+    return " ".join([question, *told[:TOPIC_TERMS]])
+
+
+def after_last(question: str, history: Sequence[Exchange]) -> str:
+    """For a small model that sees no history: the last question before this one."""
+    return f"{history[-1].question[:300]} {question}"

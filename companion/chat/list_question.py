@@ -1,0 +1,198 @@
+"""Questions about the library itself, such as “which files do you have?”, told from all others.
+
+Knows words and days. It does not know documents: whether one of a name is there, others see.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+
+from companion.chat.days import WHEN, Days, days_of
+
+# A whole question must fit, word for word: one that only looks like these is searched for as usual.
+LONGEST = 200
+"""Characters; a longer text is about something else."""
+
+
+class Wanted(StrEnum):
+    """What somebody wants to know of the library."""
+
+    NAMES = "names"
+    NUMBER = "number"
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+    BY_NAME = "by name"
+    """Whether there is anything of a name, or from somebody."""
+    OUTLINE = "outline"
+    """What is in one document."""
+    FACTS = "facts"
+    """Kind, size, day and state of one document."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuestion:
+    """What is asked about the library's list."""
+
+    wanted: Wanted
+    kind: str | None = None
+    """A source type; None: all."""
+    days: Days | None = None
+    name: str | None = None
+    """Of one document, or a part of names, as it was typed."""
+
+
+KINDS = {
+    "pdf": "pdf",
+    "e-mail": "email",
+    "email": "email",
+    "mail": "email",
+    "notebook": "notebook",
+    "transcript": "transcript",
+    "subtitle": "transcript",
+    "table": "csv",
+    "spreadsheet": "csv",
+    "csv": "csv",
+    "web page": "html",
+    "html": "html",
+    "word": "docx",
+    "docx": "docx",
+    "markdown": "markdown",
+    "text": "text",
+    "xml": "xml",
+}
+_KIND = "|".join(sorted(map(re.escape, KINDS), key=len, reverse=True))
+_FILES = "(?:file|document|doc)s?"
+_NOUN = rf"(?:(?:{_KIND})s?(?: {_FILES})?|{_FILES})"
+_OF_KIND = re.compile(rf"\b({_KIND})s?\b")
+_OWN = r"(?:(?:all|any)(?: of)? )?(?:(?:the|my|your|our) )?(?:own )?"
+_LIBRARY = r"(?:in|of|to|into|from|for) (?:the|my|your|our|this) (?:library|collection|documents|list)"
+_NOW = r"(?: (?:now|right now|currently|at the moment|so far|already|here|there|at all|in total|altogether))?"
+_HAVE = (
+    r"(?:do (?:you|i|we) (?:have|know|know of|see|own)|have (?:you|i|we)(?: got)?|are (?:there|here)|"
+    r"are (?:available|loaded|stored|indexed|searchable|uploaded|added|listed)|are in scope|exist|"
+    r"can you (?:see|read|search|access)|(?:have|did) (?:i|we) (?:add|upload|give you|import)(?:ed)?|"
+    r"(?:were|was) (?:added|uploaded|imported)|(?:has|have) been (?:added|uploaded|imported)|are)"
+)
+_TAIL = rf"(?: {_LIBRARY})?(?: (?:from |added )?(?P<when>{WHEN}))?{_NOW}"
+_IS_THERE = r"(?:do (?:you|i|we) have|are there|is there|have (?:you|i|we) got)"
+_ANY = rf"(?:anything|something|(?:any |an? )?{_NOUN})"
+_SHOW = r"(?:list|show|name)(?: me)?(?: a list of| the names of)?"
+_YOU_HAVE = r"(?:that )?(?:you|i|we) (?:have|added|uploaded|know)"
+_ADDED = r"(?:add|upload|import|give you)(?:ed)?"
+_DOCUMENT = r"(?:(?:the|my) )?(?:(?:file|document) )?(?P<name>\S.*?)"
+
+_NAMES_OR_NUMBER = (
+    rf"(?:what|which) {_NOUN} {_HAVE}{_TAIL}",
+    rf"{_SHOW} (?:all|my|your|our|all (?:of )?(?:the|my|your|our)) {_NOUN}(?: {_YOU_HAVE})?{_TAIL}",
+    rf"{_SHOW} (?:the )?{_NOUN} {_YOU_HAVE}{_TAIL}",
+    rf"(?:list|show|name)(?: me)? {_FILES}",
+    rf"what (?:is|do (?:you|i|we) have) {_LIBRARY}{_NOW}",
+    rf"what (?:did|have) (?:i|we) {_ADDED}(?: {_LIBRARY})? (?:from )?(?P<when>{WHEN})",
+    rf"what (?:was|has been) (?:added|uploaded|imported)(?: {_LIBRARY})? (?P<when>{WHEN})",
+    rf"{_IS_THERE} {_ANY}(?: {_LIBRARY})? (?:from |added |of )(?P<when>{WHEN})",
+    rf"(?:is|are) there {_ANY} {_LIBRARY}",
+    rf"(?:what|which) {_NOUN} {_YOU_HAVE}{_TAIL}",
+    rf"do (?:you|i|we) have any {_NOUN}{_TAIL}",
+)
+_SHAPES: tuple[tuple[Wanted, str], ...] = (
+    *((Wanted.NAMES, shape) for shape in _NAMES_OR_NUMBER),
+    (Wanted.NUMBER, rf"how many {_NOUN}(?: {_HAVE})?{_TAIL}"),
+    (Wanted.NUMBER, rf"(?:what is )?the number of {_OWN}{_NOUN}{_TAIL}"),
+    (Wanted.NUMBER, r"how (?:large|big) is (?:the|my|your|our) (?:library|collection)"),
+    (
+        Wanted.NEWEST,
+        rf"(?:what|which(?: {_NOUN})?) (?:(?:did|have) (?:i|we) {_ADDED}|(?:was|were) (?:added|uploaded))"
+        rf"(?: {_LIBRARY})? (?:last|recently|lately|most recently)",
+    ),
+    *(
+        (wanted, shape.format(words))
+        for shape in (
+            rf"(?:what|which) {_NOUN} is (?:the|my|your|our) (?:{{}})(?: {_FILES})?(?: {_LIBRARY})?",
+            rf"(?:what|which) is (?:the|my|your|our) (?:{{}}) {_NOUN}(?: {_LIBRARY})?",
+        )
+        for wanted, words in (
+            (Wanted.NEWEST, "newest|latest|most recent"),
+            (Wanted.OLDEST, "oldest|first"),
+            (Wanted.LARGEST, "largest|biggest|longest"),
+            (Wanted.SMALLEST, "smallest|shortest"),
+        )
+    ),
+    (Wanted.NEWEST, rf"what is new {_LIBRARY}"),
+    (
+        Wanted.BY_NAME,
+        rf"{_IS_THERE} {_ANY} (?:from|by|named|called) {_DOCUMENT}",
+    ),
+    (
+        Wanted.BY_NAME,
+        rf"(?:which|what) {_NOUN} (?:are|is|do (?:you|i|we) have) (?:from|named|called) {_DOCUMENT}",
+    ),
+    (Wanted.OUTLINE, rf"what is (?:in|inside) {_DOCUMENT}"),
+    (Wanted.OUTLINE, rf"what does {_DOCUMENT} (?:contain|hold|cover)"),
+    (
+        Wanted.OUTLINE,
+        rf"(?:show (?:me )?|what is )?the (?:outline|contents|table of contents|structure) of {_DOCUMENT}",
+    ),
+    (
+        Wanted.OUTLINE,
+        rf"(?:what|which) (?:chapters|sections|headings) (?:are in|does|has) {_DOCUMENT}(?: have)?",
+    ),
+    (Wanted.FACTS, rf"how (?:large|big|long) is {_DOCUMENT}"),
+    (Wanted.FACTS, rf"how many (?:pages|passages) (?:are in|does|has) {_DOCUMENT}(?: have)?"),
+    (Wanted.FACTS, rf"when (?:did (?:i|we) (?:add|upload)|was) {_DOCUMENT}(?: (?:added|uploaded))?"),
+    (Wanted.FACTS, rf"(?:do (?:you|i|we) have|have you got|do you know|can you (?:see|read)) {_DOCUMENT}"),
+    (
+        Wanted.FACTS,
+        rf"is {_DOCUMENT} (?:there|{_LIBRARY}|searchable|ready|indexed|read|available)(?: yet| already)?",
+    ),
+    (Wanted.FACTS, rf"why (?:was|is|could) {_DOCUMENT} not (?:be )?read"),
+    (Wanted.FACTS, rf"(?:what|which) (?:kind|type|format|sort) (?:of (?:file|document) )?is {_DOCUMENT}"),
+    (Wanted.FACTS, rf"what is the (?:state|status|size) of {_DOCUMENT}"),
+)
+_COMPILED = tuple((wanted, re.compile(shape)) for wanted, shape in _SHAPES)
+_POLITE = re.compile(
+    r"^(?:(?:hi|hello|hey|ok|okay|so|and|now|please|well)\b[,!.]? |"
+    r"(?:can|could|would|will) you (?:please )?(?=list|show|name|tell)|(?:please )?tell me |"
+    r"i (?:want|would like|'d like) to know )+"
+)
+_OTHER_DAYS = re.compile(rf"(?:(?:and|what about|how about|or) )+(?P<when>{WHEN})")
+
+
+def list_question(text: str, today: date, before: str | None = None) -> ListQuestion | None:
+    """What a question wants of the library's list; None if it is a question like all others.
+
+    `before` is the question before it: “and yesterday?” asks the same of other days.
+    """
+    if len(text) > LONGEST:
+        return None
+    plain = _plain(text)
+    other = _OTHER_DAYS.fullmatch(plain)
+    if other and before:
+        asked = list_question(before, today)
+        days = days_of(other["when"], today)
+        return replace(asked, days=days) if asked and asked.days and days else None
+    plain = _POLITE.sub("", plain)
+    for wanted, shape in _COMPILED:
+        found = shape.fullmatch(plain)
+        if found:
+            parts = found.groupdict()
+            when, name = parts.get("when"), parts.get("name")
+            days = days_of(when, today) if when else None
+            if when and days is None:
+                return None
+            kind = _OF_KIND.search(plain.removesuffix(name or "").removesuffix(when or ""))
+            return ListQuestion(wanted, KINDS[kind[1]] if kind else None, days, name and _bare(name))
+    return None
+
+
+def _plain(text: str) -> str:
+    text = " ".join(text.casefold().replace("’", "'").split()).rstrip("?!. ")
+    return re.sub(r"^(what|which|who)'s\b", r"\1 is", text)
+
+
+def _bare(name: str) -> str:
+    return name.strip("\"'“”„«»` ")

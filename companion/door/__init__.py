@@ -1,0 +1,1 @@
+"""What stands before the page and the interface: a guard against other sites, and a gate for people."""

@@ -1,0 +1,107 @@
+"""A question that a chat model makes from a passage: what it is asked, and what of its answer counts.
+
+Pure. It does not know engines, or where passages come from.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from companion.domain import PromptMessage
+
+MAX_TOKENS = 90
+TEMPERATURE = 0.4
+LONGEST_PASSAGE = 3000
+"""Characters of a passage that the model reads."""
+LONGEST_COPY = 6
+"""Words in a row that a question may share with its passage: more would be looked up, not searched."""
+FEWEST_LETTERS, MOST_LETTERS = 12, 240
+
+SYSTEM = (
+    "You write questions for testing a search engine. You get one passage of a document. Write one question "
+    "that this passage answers and that no other text would answer as well. Ask as somebody who has not seen "
+    "the passage: in your own words, without copying its phrases, without mentioning a passage, a text or a "
+    "document. Write in the language of the passage. Answer with the question alone, on one line."
+)
+_FRAME = "The passage, between the lines:\n-----\n{text}\n-----\nThe question, in its language:"
+
+_MARKS = "?\uff1f\u061f"
+"""Also the full-width and the Arabic one."""
+_LABEL = re.compile(r"^\s*(?:\*\*)?(?:question|frage|pregunta|q)(?:\*\*)?\s*:\s*(?:\*\*)?", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+_MENTIONS = re.compile(
+    r"\b(this|the|that|given|following) (passage|text|excerpt|document|paragraph|section)\b", re.IGNORECASE
+)
+
+# Telling words of languages that share a script; enough to see that a question is in another one.
+_COMMON = {
+    "en": "the of and to in is that it was for are what how which does who when where why with",
+    "de": "der die das und ist nicht ein eine zu den mit von auf was wie welche wer wann wo warum für",
+    "fr": "le la les des et est une pour dans que qui du au sur avec quel quelle comment pourquoi",
+    "es": "el la los las y es una para en que del por con qué cómo cuál cuándo dónde quién",
+    "it": "il lo la gli e è una per di che del con sono cosa come quale quando dove chi perché",
+}
+_TELLING = {language: frozenset(words.split()) for language, words in _COMMON.items()}
+
+
+def messages(text: str) -> tuple[PromptMessage, ...]:
+    """What the model reads."""
+    return (
+        PromptMessage("system", SYSTEM),
+        PromptMessage("user", _FRAME.format(text=text[:LONGEST_PASSAGE])),
+    )
+
+
+def question_of(answer: str, text: str) -> str | None:
+    """The question in what a model said; None if it is none, gives the passage away, or is in another
+    language."""
+    said = next((line for line in answer.splitlines() if line.strip()), "")
+    question = " ".join(_LABEL.sub("", said).strip().strip("\"'“”„«»*_` ").split())
+    letters = sum(character.isalnum() for character in question)
+    usable = (
+        question.endswith(tuple(_MARKS))
+        and sum(question.count(mark) for mark in _MARKS) == 1
+        and FEWEST_LETTERS <= letters <= MOST_LETTERS
+        and not _MENTIONS.search(question)
+        and not copies(question, text)
+        and same_language(question, text)
+    )
+    return question if usable else None
+
+
+def copies(question: str, text: str, most: int = LONGEST_COPY) -> bool:
+    """More than `most` words in a row stand in the text as they are."""
+    words, within = _words(question), f" {' '.join(_words(text))} "
+    runs = (" ".join(words[start : start + most + 1]) for start in range(len(words) - most))
+    return any(f" {run} " in within for run in runs)
+
+
+def same_language(question: str, text: str) -> bool:
+    """As far as scripts and common words tell: what nobody can tell is taken for the same."""
+    if _script(question) != _script(text):
+        return False
+    one, other = _language(question), _language(text)
+    return one is None or other is None or one == other
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def _script(text: str) -> str:
+    """Of most letters, as Unicode names it: LATIN, CYRILLIC, ARABIC, CJK …"""
+    names = Counter(
+        unicodedata.name(character, "?").partition(" ")[0] for character in text if character.isalpha()
+    )
+    # Japanese mixes three of them.
+    kinds = Counter({"CJK": sum(names.pop(name, 0) for name in ("CJK", "HIRAGANA", "KATAKANA"))}) + names
+    return kinds.most_common(1)[0][0] if kinds else ""
+
+
+def _language(text: str) -> str | None:
+    words = _words(text)
+    hits = Counter({code: sum(word in telling for word in words) for code, telling in _TELLING.items()})
+    (best, most), (_, second) = hits.most_common(2)
+    return best if most > second else None

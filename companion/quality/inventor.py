@@ -1,0 +1,59 @@
+"""Has a chat model make a question from a passage, if there is one that is able and runs here.
+
+Knows the catalog of models. It does not know when there is time for it, or what becomes of a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from companion.domain import ChatRequest, ModelInfo, Passage, Token
+from companion.inference.catalog import Catalog
+from companion.quality.invention import MAX_TOKENS, TEMPERATURE, messages, question_of
+
+LEAST_WINDOW = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Invention:
+    """What came of asking a model."""
+
+    question: str | None
+    """None: the model said nothing that can be used."""
+    model: str | None
+    """None: there is none that is able."""
+
+
+class Inventor:
+    """One short call for each passage; cancelling it stops the model."""
+
+    def __init__(
+        self, catalog: Catalog, *, chosen: Callable[[], str | None], window_for: Callable[[ModelInfo], int]
+    ) -> None:
+        """`chosen`: the model of the person's conversation. `window_for`: what a turn would ask for;
+        another one would load the model anew."""
+        self._catalog = catalog
+        self._chosen = chosen
+        self._window_for = window_for
+
+    async def invent(self, passage: Passage) -> Invention:
+        """Raises `EngineError`s."""
+        model, _notice = await self._catalog.resolve(self._chosen())
+        # The built-in model is too small for it, and nothing may leave the machine unasked.
+        if model.engine == "builtin" or model.remote:
+            return Invention(None, None)
+        request = ChatRequest(
+            model=model.name,
+            messages=messages(passage.text),
+            num_ctx=max(self._window_for(model), LEAST_WINDOW),
+            max_tokens=MAX_TOKENS,
+            temperature=TEMPERATURE,
+            think=False if model.can_think else None,
+        )
+        said = ""
+        async with aclosing(self._catalog.stream(request)) as pieces:
+            async for piece in pieces:
+                said += piece.text if isinstance(piece, Token) else ""
+        return Invention(question_of(said, passage.text), model.name)

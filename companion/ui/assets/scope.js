@@ -1,0 +1,1 @@
+element.addEventListener('click', e => { if (e.target.closest('.lc-scope')) trigger('open'); });

@@ -1,0 +1,28 @@
+"""What an answer takes from a passage: the sentences and quotations that carry its number.
+
+Knows how answers cite. It does not know passages: whether the words stand there is seen there.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBERS = r"(?:\[\d{1,3}\]\s*)+"
+_LATE = re.compile(rf"([.!?…][\"'”’»)]*)\s*({_NUMBERS})")
+"""A citation behind the full stop belongs to the sentence before it."""
+_BORDER = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+(?=\S)|\n+")
+_MARKER = re.compile(r"^\s*(?:[-*+>]|\d+[.)]|#{1,6})\s+")
+_MARKS = re.compile(r"\*+|(?<!\w)_+|_+(?!\w)|`+")
+_IN_QUOTES = re.compile(r"“([^”]+)”|«([^»]+)»|„([^“]+)“|\"([^\"]+)\"")
+_EDGES = " \t.,;:!?…\"'“”’»«()"
+
+
+def quotations(answer: str, number: int) -> tuple[str, ...]:
+    """What may be quoted under `[number]`: whole sentences, and what stands in quotation marks."""
+    in_order = _LATE.sub(r" \2\1 ", answer)
+    found: list[str] = []
+    for sentence in _BORDER.split(in_order):
+        if f"[{number}]" in sentence:
+            bare = _MARKS.sub("", re.sub(_NUMBERS, "", _MARKER.sub("", sentence)))
+            found += [bare, *(next(filter(None, match)) for match in _IN_QUOTES.findall(bare))]
+    return tuple(dict.fromkeys(filter(None, (" ".join(words.split()).strip(_EDGES) for words in found))))

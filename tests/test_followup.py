@@ -1,0 +1,122 @@
+"""Which questions lean on the conversation, and in what words they are searched for."""
+
+# ruff: noqa: RUF001 questions in their own scripts
+
+from pathlib import Path
+
+import pytest
+
+from companion.chat.followup import condense_messages, condensed, leans_on_history, with_topic
+from companion.chat.prompt import Exchange
+
+GOLDEN = Path(__file__).parent / "golden"
+HISTORY = [Exchange("Are there backups?", "Yes, every night.")]
+
+
+def as_text(messages):
+    return "".join(f"--- {message.role}\n{message.content}\n" for message in messages)
+
+
+def test_the_follow_up_prompt_is_exactly_this():
+    messages = condense_messages("And where?", HISTORY)
+    assert as_text(messages) == (GOLDEN / "condense.txt").read_text()
+
+
+FOLLOW_UPS = [
+    "Why?",
+    "And in Linux?",
+    "and in 2020?",
+    "What about PDF files?",
+    "How large are they?",
+    "Can it be changed?",
+    "Tell me more",
+    "Explain further",
+    "Where is that?",
+    "Where is that described?",
+    "Is that one fast?",
+    "Who wrote this?",
+    "What does the former mean?",
+    "What is the default?",
+    "What is the difference?",
+    "What should I do then?",
+    "What can I do instead?",
+    "On another port?",
+    "A larger one?",
+    "How many are there?",
+    "It is encrypted. What can I do?",
+    # Other languages
+    "Und auf dem Mac?",
+    "Warum?",
+    "Wie geht das?",
+    "Was kann ich damit machen?",
+    "Pourquoi ça ?",
+    "¿Y en Linux?",
+    "А почему?",
+    "为什么？",
+    "它有多大？",
+    "لماذا؟",
+    "それは何ですか",
+]
+WHOLE_QUESTIONS = [
+    "How do I add documents to the library?",
+    "Is it possible to add PDF files?",
+    "Is there a way to delete a conversation?",
+    "What does hybrid mode do?",
+    "Which files that end in .md are read?",
+    "Why is the first answer slow?",
+    "Explain the hybrid mode",
+    "What is the default thinking mode?",
+    "What happens when I add the same file twice?",
+    "Can I undo the deletion of a document after I deleted it?",
+    "How long does it take to read a large PDF?",
+    "How much does the parking permit cost?",
+    "Is it true that documents stay on this computer?",
+    "Does this program send statistics?",
+    "E-mail address of Anna?",
+    "Summarise this chapter: " + "it was said that they " * 20,
+    "Wie füge ich ein Dokument hinzu?",
+    "Comment puis-je ajouter un document ?",
+    "如何把文档添加到资料库中？",
+    "كيف أضيف مستندا إلى المكتبة؟",
+]
+
+
+@pytest.mark.parametrize("question", FOLLOW_UPS)
+def test_these_need_the_conversation(question):
+    assert leans_on_history(question, HISTORY)
+    assert not leans_on_history(question, ())
+
+
+@pytest.mark.parametrize("question", WHOLE_QUESTIONS)
+def test_these_stand_by_themselves(question):
+    assert not leans_on_history(question, HISTORY)
+
+
+@pytest.mark.parametrize(
+    ("said", "question"),
+    [
+        ('"Where are backups written?"', "Where are backups written?"),
+        ("\n\nRewritten question: Where are backups?\nBecause…", "Where are backups?"),
+        ("", None),
+        ("?", None),
+        ("x" * 1000, None),
+    ],
+)
+def test_the_rewritten_question_is_used_only_if_it_is_one(said, question):
+    assert condensed(said) == question
+
+
+def test_without_a_model_the_words_of_the_question_before_help_the_search():
+    assert with_topic("And where?", HISTORY) == "And where? backups"
+
+
+def test_the_topic_stays_through_several_follow_ups():
+    first = Exchange("How do I delete a document?", "In the Documents tab.")
+    second = with_topic("And undo?", [first])
+    third = with_topic("For how long?", [first, Exchange("And undo?", "Choose Undo.", second)])
+    assert third == "For how long? undo delete document"
+
+
+def test_an_endless_question_does_not_bury_its_follow_up():
+    long = Exchange(" ".join(f"word{number}" for number in range(1000)), "Yes.")
+    assert len(with_topic("And why?", [long]).split()) < 30
