@@ -22,7 +22,7 @@ from companion.domain import (
 )
 from companion.errors import EmbedderCrashed, EmbedderError
 from companion.inference.deep import Interrupted
-from companion.library.library import ScopeSummary
+from companion.library.search import ScopeSummary
 
 MODEL = ModelInfo("llama3.2:3b", "ollama", 2_000_000_000, 131_072)
 THINKER = ModelInfo("qwen3:8b", "ollama", 5_000_000_000, 40_960, ("completion", "thinking"))

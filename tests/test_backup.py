@@ -179,7 +179,8 @@ def test_a_backup_under_load_is_one_state_with_all_its_originals(companion, tmp_
                 document = library.add(LOCAL_OWNER, name, f"Version {version} of {name}.".encode())
                 if version % 5 == 0:
                     library.delete(LOCAL_OWNER, document.doc_id)
-                    library._purge(library._any(document.doc_id), datetime.now(UTC) + timedelta(days=1))
+                    gone = companion.store.documents.get_any(document.doc_id)
+                    library._purge(gone, datetime.now(UTC) + timedelta(days=1))
         except Exception as error:
             failures.append(error)
 

@@ -260,7 +260,7 @@ def test_a_session_can_keep_a_layer_that_was_whole(house):
     first = house.deep_layer()
     house.choose("other")
     house.until(lambda: house.deep_layer() != first)
-    scope = house.library._scope(ME, None)
+    scope = house.library._search.scope(ME, None)
     assert house.library.layers.deep_for(scope, "deep-bag")[0].embedder_id == first
     assert house.library.layers.deep_for(scope, "never seen")[0].embedder_id == house.deep_layer()
 
@@ -307,7 +307,7 @@ def test_a_deleted_document_leaves_the_deep_index_too(house):
     house.library.delete(ME, gone.doc_id)
     house.library._now = lambda moment=house.library._now: moment() + timedelta(minutes=1)
     house.library.purge_due()
-    layer = house.library.layers.deep_for(house.library._scope(ME, None))[0]
+    layer = house.library.layers.deep_for(house.library._search.scope(ME, None))[0]
     assert all(not name.startswith(gone.doc_id) for name in house.library._index.ids(layer._collection(ME)))
 
 

@@ -252,7 +252,8 @@ def test_a_document_just_deleted_does_not_crowd_out_others(shelf):
 
 
 def test_an_upload_during_the_start_is_not_swept_away(shelf, monkeypatch):
-    monkeypatch.setattr(shelf.library, "_leftovers", sorted((shelf.folder / "originals").glob("*")))
+    there = sorted((shelf.folder / "originals").glob("*"))
+    monkeypatch.setattr(shelf.library._originals, "_leftovers", there)
     accepted = shelf.library.accept(ME, "nature.md", TEXT.encode())
     incoming = shelf.folder / "originals" / "incoming-456.txt"
     incoming.write_bytes(b"on its way")

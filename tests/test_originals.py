@@ -2,7 +2,7 @@
 
 import pytest
 
-from companion.library import library
+from companion.library import originals
 from tests.doors import opened
 from tests.fakes import ScriptedEngine
 
@@ -62,7 +62,7 @@ def test_a_file_is_on_the_disk_under_its_name_before_the_row_that_names_it(door,
         rows = len(companion.store.documents.list("local"))
         flushed.append((sorted(path.name[-4:] for path in folder.iterdir()), rows))
 
-    monkeypatch.setattr(library, "flush", look)
+    monkeypatch.setattr(originals, "flush", look)
     companion.library.accept("local", "a.txt", b"Words.")
     companion.library.accept("local", "a.txt", b"Other words.")
     assert flushed == [([".txt"], 0), ([".txt", ".txt"], 1)]

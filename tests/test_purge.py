@@ -133,7 +133,7 @@ def test_what_a_kill_interrupted_is_forgotten_after_the_next_start(tmp_path, mon
     """Between the rows and the words, and between the new version and the old file."""
     with opened(tmp_path, ScriptedEngine()) as (companion, client):
         doc_id = upload(client, "notes.txt", f"First a {CANARY} was here.")
-        monkeypatch.setattr(companion.library, "_remove_other_originals", die)
+        monkeypatch.setattr(companion.library._originals, "remove_others", die)
         with pytest.raises(Killed):
             companion.library.add(LOCAL_OWNER, "notes.txt", b"Now there is none.")
         with monkeypatch.context() as patch:
@@ -155,8 +155,8 @@ def test_a_version_that_could_not_be_read_leaves_the_earlier_original(app):
     doc_id = upload(client, "notes.txt", "An earlier version.")
     earlier = companion.library.original(LOCAL_OWNER, doc_id)
     companion.library.accept(LOCAL_OWNER, "notes.txt", b"A later version.")
-    companion.library._leftovers = sorted(earlier.parent.iterdir())
-    companion.library._sweep_originals()
+    companion.library._originals._leftovers = sorted(earlier.parent.iterdir())
+    companion.library._intake._sweep_originals()
     assert earlier.exists()
     assert companion.library.original(LOCAL_OWNER, doc_id).exists()
 

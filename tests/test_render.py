@@ -27,7 +27,7 @@ from companion.domain import (
     Totals,
     Usage,
 )
-from companion.library.library import Progress
+from companion.library.intake import Progress
 from companion.ui.markdown import harmless
 from companion.ui.render.conversation import Turn, conversation, cost_line, running
 from companion.ui.render.documents import Shelf, document_list, undo_bar, upload_results

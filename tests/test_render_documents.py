@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from companion.domain import Document, DocumentState, Place, Source, Totals
-from companion.library.library import ScopeSummary
+from companion.library.search import ScopeSummary
 from companion.ui.render.documents import Arrangement, Shelf, arrange, document_list, no_room, upload_results
 from companion.ui.render.passages import passage_text
 from companion.ui.render.quotations import quotations

@@ -16,7 +16,7 @@ from companion.chat.scope import CHOSEN_GONE, SAMPLES_LEFT
 from companion.config import REPOSITORY, Settings
 from companion.domain import LOCAL_OWNER, SAMPLE_OWNER
 from companion.errors import InvalidInput
-from companion.library.library import ScopeSummary
+from companion.library.search import ScopeSummary
 from tests.fakes import FakeEmbedder, ScriptedEngine
 
 BEES = "Bees make honey in summer."

@@ -21,7 +21,7 @@ from companion.api.uploads import MAX_FILES, Form, ReceivedFile, received_form
 from companion.app import Companion
 from companion.domain import SAMPLE_OWNER, Document, DocumentState
 from companion.errors import CompanionError, DocumentError, DocumentTooLarge, InvalidInput, NotFound
-from companion.library.library import IfExists
+from companion.library.intake import IfExists
 
 log = logging.getLogger(__name__)
 

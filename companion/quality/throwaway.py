@@ -19,9 +19,9 @@ from companion.domain import LOCAL_OWNER, Document, DocumentState, Embedder, Pas
 from companion.errors import EmbedderError
 from companion.inference.deep import DeepEmbedder
 from companion.library.chunking import cut
+from companion.library.intake import identified
 from companion.library.layer import Scope
 from companion.library.layers import Layers
-from companion.library.library import identified
 from companion.library.vectors import VectorIndex
 from companion.quality.vector_cache import CachedEmbedder, VectorCache
 from companion.storage.store import Store

@@ -40,7 +40,7 @@ DEEP = ("deep-bag", "deeper-bag")
 STEPS = st.sampled_from([
     "documents.add", "documents.replace_content", "documents.write_passages", "documents.finish",
     "documents.purge", "embeddings.save", "index.upsert", "index.delete", "index.drop", "index.set_aside",
-    "index.connect", "layers.put_in_force", "settings.save", "library._remove_other_originals",
+    "index.connect", "layers.put_in_force", "settings.save", "originals.remove_others",
 ])  # fmt: skip
 """Where somebody is killed: before the step, or right after it."""
 
@@ -110,7 +110,7 @@ class LibraryMachine(RuleBasedStateMachine):
     def killed_at(self, step, after, lost):
         """What is done inside is cut off at the step, if it comes to that, and all starts anew."""
         room, _, name = step.partition(".")
-        places = {"index": self.index, "library": self.library}
+        places = {"index": self.index, "originals": self.library._originals}
         place = places.get(room) or getattr(self.store, room)
         usual = getattr(place, name)
 

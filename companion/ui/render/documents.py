@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from companion.domain import Document, DocumentState, Totals
-from companion.library.library import Progress
+from companion.library.intake import Progress
 from companion.ui.render.pieces import act, icon, original, quiet, time
 from companion.ui.render.words import size
 from companion.ui.texts import html_text, text

@@ -10,7 +10,7 @@ from datetime import datetime
 from html import escape
 
 from companion.domain import SAMPLE_OWNER, Document
-from companion.library.library import ScopeSummary
+from companion.library.search import ScopeSummary
 from companion.ui.render.pieces import icon
 from companion.ui.texts import html_text, text
 
