@@ -19,12 +19,12 @@ from companion.api import (
     messages,
     models,
     quality,
-    schemas,
     search,
     sessions,
 )
 from companion.api.errors import answer_errors
 from companion.api.limits import BodyLimit
+from companion.api.schemas.shape import ErrorAnswer
 from companion.api.specification import completed
 from companion.api.uploads import clear_incoming
 from companion.app import Companion
@@ -71,7 +71,7 @@ def create_api(companion: Companion) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         telemetry=NO_TELEMETRY,
-        responses={422: {"model": schemas.ErrorAnswer}, "default": {"model": schemas.ErrorAnswer}},
+        responses={422: {"model": ErrorAnswer}, "default": {"model": ErrorAnswer}},
     )
     api.state.companion = companion
     clear_incoming(companion.settings)

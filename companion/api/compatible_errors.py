@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from companion import errors
-from companion.api.completion_shapes import CompatibleError
 from companion.api.errors import (
     NOT_JSON,
     UNEXPECTED,
@@ -24,6 +23,7 @@ from companion.api.errors import (
     status_of,
     words_of,
 )
+from companion.api.schemas.completions import CompatibleError
 
 _TYPES = {
     401: "authentication_error",

@@ -18,11 +18,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from companion.api import completion_shapes as shapes
 from companion.api.access import CompanionOf, OwnerOf
 from companion.api.compatible_errors import UnknownModel, UnsupportedParameter, body_of
 from companion.api.events import EVENTS, MEDIA_TYPE
-from companion.api.schemas import Source
+from companion.api.schemas import completions as shapes
+from companion.api.schemas.messages import Source
 from companion.app import Companion
 from companion.chat.passing import asked_in_passing
 from companion.chat.runs import Run

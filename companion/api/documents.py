@@ -12,11 +12,13 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from companion.api import schemas
 from companion.api.access import CompanionOf, OwnerOf
 from companion.api.errors import refusals
 from companion.api.paging import Limit, Offset, next_offset
 from companion.api.places import LOCATED, locate
+from companion.api.schemas import documents as shapes
+from companion.api.schemas.passages import Passage
+from companion.api.schemas.shape import ErrorAnswer, ErrorText
 from companion.api.uploads import MAX_FILES, Form, ReceivedFile, received_form
 from companion.app import Companion
 from companion.domain import SAMPLE_OWNER, Document, DocumentState
@@ -50,13 +52,13 @@ _UPLOAD = _form_body(
 @router.get("/documents")
 def documents(
     companion: CompanionOf, owner: OwnerOf, limit: Limit = 200, offset: Offset = 0
-) -> schemas.Documents:
+) -> shapes.Documents:
     """One's own documents, newest first, then the sample library's."""
     found = companion.library.documents(owner)
     shown = found[offset : offset + limit]
-    return schemas.Documents(
+    return shapes.Documents(
         documents=[_shape(companion, document) for document in shown],
-        totals=schemas.Totals.model_validate(companion.library.totals(owner)),
+        totals=shapes.Totals.model_validate(companion.library.totals(owner)),
         total=len(found),
         next=next_offset(offset, len(shown), len(found)),
     )
@@ -64,15 +66,15 @@ def documents(
 
 @router.post(
     "/documents",
-    response_model=schemas.UploadResults | schemas.FailedUpload,
+    response_model=shapes.UploadResults | shapes.FailedUpload,
     openapi_extra=_UPLOAD,
     status_code=201,
     responses={
         201: LOCATED,
-        202: {"model": schemas.UploadResults, "description": "Kept; being read (`wait=false`)"} | LOCATED,
-        207: {"model": schemas.UploadResults, "description": "Some files failed; each says why"},
+        202: {"model": shapes.UploadResults, "description": "Kept; being read (`wait=false`)"} | LOCATED,
+        207: {"model": shapes.UploadResults, "description": "Some files failed; each says why"},
         422: {
-            "model": schemas.FailedUpload | schemas.ErrorAnswer,
+            "model": shapes.FailedUpload | ErrorAnswer,
             "description": "No file could be added, or this is not a form",
         },
     },
@@ -84,7 +86,7 @@ async def upload(
     companion: CompanionOf,
     owner: OwnerOf,
     wait: Wait = True,
-) -> schemas.UploadResults | schemas.FailedUpload:
+) -> shapes.UploadResults | shapes.FailedUpload:
     """Add files, in form fields named `files`. One that cannot be used does not stop the others."""
     companion.touch()
     companion.library.require_room(_announced(request))
@@ -104,22 +106,22 @@ async def upload(
     if len(results) == 1 and results[0].document:
         locate(request, response, f"/documents/{results[0].document.doc_id}")
     if response.status_code == 422:
-        return schemas.FailedUpload(results=results, error=_common_reason(results))
+        return shapes.FailedUpload(results=results, error=_common_reason(results))
     samples_left = before and not await run_in_threadpool(companion.library.uses_samples, owner)
-    return schemas.UploadResults(results=results, samples_left=samples_left)
+    return shapes.UploadResults(results=results, samples_left=samples_left)
 
 
 @router.get("/documents/{doc_id}", responses=refusals(404))
 def document(
     companion: CompanionOf, owner: OwnerOf, doc_id: str, limit: Limit = 200, offset: Offset = 0
-) -> schemas.DocumentDetail:
+) -> shapes.DocumentDetail:
     """A document with its passages, in their order."""
     found = companion.library.document(owner, doc_id)
     passages = companion.library.passages(owner, doc_id)
     shown = passages[offset : offset + limit]
-    return schemas.DocumentDetail(
+    return shapes.DocumentDetail(
         document=_shape(companion, found),
-        passages=[schemas.Passage.model_validate(passage) for passage in shown],
+        passages=[Passage.model_validate(passage) for passage in shown],
         total=len(passages),
         next=next_offset(offset, len(shown), len(passages)),
     )
@@ -146,7 +148,7 @@ def original(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> FileRespons
     "/documents/{doc_id}",
     openapi_extra=_form_body({"files": _FILE}),
     responses={
-        202: {"model": schemas.Document, "description": "Kept; being read (`wait=false`)"},
+        202: {"model": shapes.Document, "description": "Kept; being read (`wait=false`)"},
         **refusals(404, 409),
     },
 )
@@ -158,7 +160,7 @@ async def replace(
     owner: OwnerOf,
     doc_id: str,
     wait: Wait = True,
-) -> schemas.Document:
+) -> shapes.Document:
     """New content for a document, in one form field `files`. Unreadable content changes nothing."""
     companion.touch()
     companion.library.require_room(_announced(request))
@@ -184,33 +186,33 @@ def delete(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> None:
 
 
 @router.post("/documents/{doc_id}/undo", responses=refusals(404, 409))
-def undo(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> schemas.Document:
+def undo(companion: CompanionOf, owner: OwnerOf, doc_id: str) -> shapes.Document:
     """Bring back a document deleted a moment ago."""
     return _shape(companion, companion.library.undo(owner, doc_id))
 
 
 @router.get("/passages/{chunk_id:path}", responses=refusals(404))
-def passage(companion: CompanionOf, owner: OwnerOf, chunk_id: str) -> schemas.PassageDetail:
+def passage(companion: CompanionOf, owner: OwnerOf, chunk_id: str) -> shapes.PassageDetail:
     """A passage as a citation opens it, with its document and the passages around it."""
     found, its_document = companion.library.passage(owner, chunk_id)
-    around = [schemas.Passage.model_validate(each) for each in companion.library.neighbours(owner, chunk_id)]
-    return schemas.PassageDetail(
-        passage=schemas.Passage.model_validate(found),
+    around = [Passage.model_validate(each) for each in companion.library.neighbours(owner, chunk_id)]
+    return shapes.PassageDetail(
+        passage=Passage.model_validate(found),
         document=_shape(companion, its_document),
         before=[each for each in around if each.chunk_index < found.chunk_index],
         after=[each for each in around if each.chunk_index > found.chunk_index],
     )
 
 
-def _shape(companion: Companion, document: Document) -> schemas.Document:
+def _shape(companion: Companion, document: Document) -> shapes.Document:
     values = {
-        name: getattr(document, name) for name in schemas.Document.model_fields if hasattr(document, name)
+        name: getattr(document, name) for name in shapes.Document.model_fields if hasattr(document, name)
     }
     progress = companion.library.progress(document.doc_id)
-    return schemas.Document(
+    return shapes.Document(
         **values,
         sample=document.owner == SAMPLE_OWNER,
-        progress=schemas.Progress.model_validate(progress) if progress else None,
+        progress=shapes.Progress.model_validate(progress) if progress else None,
     )
 
 
@@ -229,7 +231,7 @@ def _if_exists(form: Form) -> IfExists:
 
 def _take(
     companion: Companion, owner: str, file: ReceivedFile, if_exists: IfExists, wait: bool
-) -> schemas.UploadResult:
+) -> shapes.UploadResult:
     """One file of an upload: a document or the reason why not."""
     library = companion.library
     try:
@@ -238,10 +240,10 @@ def _take(
         if wait and not already_there:
             document = library.ingest(document.doc_id)
     except CompanionError as error:
-        reason = schemas.ErrorText(code=error.code, message=error.message)
-        return schemas.UploadResult(name=file.name, ok=False, error=reason)
+        reason = ErrorText(code=error.code, message=error.message)
+        return shapes.UploadResult(name=file.name, ok=False, error=reason)
     failed = document.state is DocumentState.FAILED
-    return schemas.UploadResult(
+    return shapes.UploadResult(
         name=file.name,
         ok=not failed,
         already_there=already_there,
@@ -250,8 +252,8 @@ def _take(
     )
 
 
-def _reason(failed: Document) -> schemas.ErrorText:
-    return schemas.ErrorText(code=failed.error_code or DocumentError.code, message=failed.error or UNREADABLE)
+def _reason(failed: Document) -> ErrorText:
+    return ErrorText(code=failed.error_code or DocumentError.code, message=failed.error or UNREADABLE)
 
 
 def _sized(companion: Companion, file: ReceivedFile) -> ReceivedFile:
@@ -263,11 +265,11 @@ def _sized(companion: Companion, file: ReceivedFile) -> ReceivedFile:
     return file
 
 
-def _common_reason(results: list[schemas.UploadResult]) -> schemas.ErrorText:
+def _common_reason(results: list[shapes.UploadResult]) -> ErrorText:
     """One sentence for an upload of which nothing could be used."""
     if len(results) == 1 and results[0].error:
         return results[0].error
-    return schemas.ErrorText(
+    return ErrorText(
         code=DocumentError.code, message="None of the files could be added; each result says why."
     )
 
@@ -280,7 +282,7 @@ def _ingest_later(companion: Companion, doc_id: str) -> None:
         log.warning("a document that was kept could not be read: %s", error.message)
 
 
-def _status(results: list[schemas.UploadResult], wait: bool) -> int:
+def _status(results: list[shapes.UploadResult], wait: bool) -> int:
     good = sum(result.ok for result in results)
     if not good:
         return 422

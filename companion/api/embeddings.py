@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from companion.api import schemas
 from companion.api.access import AdminOf, CompanionOf, OwnerOf
 from companion.api.models import default_name
+from companion.api.schemas import embeddings as shapes
 from companion.app import Companion
 from companion.background.reasons import sentence
 from companion.domain import LOCAL_OWNER, EmbedderChange, LayerInfo
@@ -21,11 +21,11 @@ router = APIRouter(tags=["embeddings"])
 
 
 @router.get("/embeddings/status")
-async def status(companion: CompanionOf, owner: OwnerOf) -> schemas.EmbeddingsStatus:
+async def status(companion: CompanionOf, owner: OwnerOf) -> shapes.EmbeddingsStatus:
     """What is being indexed, why not, and how complete each layer is."""
     layers = await run_in_threadpool(_layers, companion, owner)
     deep = await run_in_threadpool(companion.deep_status, owner)
-    return schemas.EmbeddingsStatus(
+    return shapes.EmbeddingsStatus(
         is_indexing=deep.is_indexing,
         gpu_util=deep.load.percent if deep.load and deep.load.source == "gpu" else None,
         current_model=await _model_in_use(companion),
@@ -48,38 +48,38 @@ async def cost(
     _admin: AdminOf,
     name: Annotated[str, Query(min_length=1, max_length=300)],
     layer: Literal["light", "deep"] = "light",
-) -> schemas.EmbedderCost:
+) -> shapes.EmbedderCost:
     """What choosing an embedder would cost: download, memory, time for the library."""
-    return schemas.EmbedderCost.model_validate(await companion.embedder_cost(name, layer))
+    return shapes.EmbedderCost.model_validate(await companion.embedder_cost(name, layer))
 
 
 @router.post("/embeddings/index", status_code=202)
-def start(companion: CompanionOf, _admin: AdminOf) -> schemas.EmbeddingsWish:
+def start(companion: CompanionOf, _admin: AdminOf) -> shapes.EmbeddingsWish:
     """Start deepening now, without waiting for idle time.
 
     It yields to you, and goes on after 30 s of quiet.
     """
     companion.deepening.press("start")
-    return schemas.EmbeddingsWish(wish="start")
+    return shapes.EmbeddingsWish(wish="start")
 
 
 @router.delete("/embeddings/index", status_code=202)
-def stop(companion: CompanionOf, _admin: AdminOf) -> schemas.EmbeddingsWish:
+def stop(companion: CompanionOf, _admin: AdminOf) -> shapes.EmbeddingsWish:
     """Stop deepening, until you start it again or the app is started again."""
     companion.deepening.press("stop")
-    return schemas.EmbeddingsWish(wish="stop")
+    return shapes.EmbeddingsWish(wish="stop")
 
 
-def _layers(companion: Companion, owner: str) -> list[schemas.LayerStatus]:
+def _layers(companion: Companion, owner: str) -> list[shapes.LayerStatus]:
     change = companion.light_change.progress
     coming = [_coming_layer(change)] if change else []
     deep = [_deep_layer(layer) for layer in companion.library.deep_layers(owner)]
     return [_light_layer(companion, owner), *coming, *deep]
 
 
-def _coming_layer(change: EmbedderChange) -> schemas.LayerStatus:
+def _coming_layer(change: EmbedderChange) -> shapes.LayerStatus:
     """The light layer that is to answer next, of everybody's documents."""
-    return schemas.LayerStatus(
+    return shapes.LayerStatus(
         layer="light",
         embedder=change.embedder,
         ready=False,
@@ -91,8 +91,8 @@ def _coming_layer(change: EmbedderChange) -> schemas.LayerStatus:
     )
 
 
-def _deep_layer(layer: LayerInfo) -> schemas.LayerStatus:
-    return schemas.LayerStatus(
+def _deep_layer(layer: LayerInfo) -> shapes.LayerStatus:
+    return shapes.LayerStatus(
         layer="deep",
         embedder=layer.embedder,
         ready=layer.in_force,
@@ -108,16 +108,16 @@ def _light_name(companion: Companion) -> str | None:
     return companion.library.status(LOCAL_OWNER).embedder
 
 
-def _runs(companion: Companion, owner: str) -> list[schemas.IndexRun]:
+def _runs(companion: Companion, owner: str) -> list[shapes.IndexRun]:
     """They count everybody's passages."""
     if not companion.people.is_admin(owner):
         return []
-    return [schemas.IndexRun.model_validate(run) for run in companion.store.index_runs.latest()]
+    return [shapes.IndexRun.model_validate(run) for run in companion.store.index_runs.latest()]
 
 
-def _light_layer(companion: Companion, owner: str) -> schemas.LayerStatus:
+def _light_layer(companion: Companion, owner: str) -> shapes.LayerStatus:
     now = companion.library.status(owner)
-    return schemas.LayerStatus(
+    return shapes.LayerStatus(
         layer="light",
         embedder=now.embedder or companion.settings.embed_light,
         ready=now.ready,

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from companion import errors
-from companion.api import schemas
+from companion.api.schemas.shape import ErrorAnswer
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,7 @@ def headers_of(error: errors.CompanionError) -> dict[str, str]:
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer beside its good answer, for its specification."""
-    return {
-        status: {"model": schemas.ErrorAnswer, "description": HTTPStatus(status).phrase}
-        for status in statuses
-    }
+    return {status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def answer_errors(api: FastAPI) -> None:

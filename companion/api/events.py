@@ -13,8 +13,9 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from companion.api import schemas
 from companion.api.errors import error_body
+from companion.api.schemas import messages as shapes
+from companion.api.schemas.shape import ErrorAnswer
 from companion.domain import Finished, Notice, Retrieved, Thought, Token, TurnEvent
 from companion.errors import CompanionError
 
@@ -56,15 +57,15 @@ def turn_event_text(event_id: str, event: TurnEvent) -> str:
 def _named(event: TurnEvent) -> tuple[str, type[BaseModel]]:
     match event:
         case Retrieved():
-            return "retrieved", schemas.RetrievedData
+            return "retrieved", shapes.RetrievedData
         case Thought():
-            return "thought", schemas.TextData
+            return "thought", shapes.TextData
         case Token():
-            return "token", schemas.TextData
+            return "token", shapes.TextData
         case Notice():
-            return "notice", schemas.TextData
+            return "notice", shapes.TextData
         case Finished():
-            return "finished", schemas.FinishedData
+            return "finished", shapes.FinishedData
 
 
 def stream_of(texts: AsyncGenerator[str, None]) -> StreamingResponse:
@@ -83,5 +84,5 @@ async def _ending_in_words(texts: AsyncGenerator[str, None]) -> AsyncIterator[st
         except CompanionError as error:
             yield event_text(
                 "error",
-                schemas.ErrorAnswer.model_validate(error_body(error.code, error.message)).model_dump_json(),
+                ErrorAnswer.model_validate(error_body(error.code, error.message)).model_dump_json(),
             )

@@ -8,9 +8,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from companion import __version__
-from companion.api import schemas
 from companion.api.access import AdminOf, CompanionOf, OwnerOf
 from companion.api.errors import refusals
+from companion.api.schemas import health as shapes
 from companion.doctor.examine import examine_running
 from companion.doctor.findings import healthy
 
@@ -18,15 +18,15 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/health", responses=refusals(404))
-def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None) -> schemas.Health:
+def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None) -> shapes.Health:
     """Ready, warming up, or working with something missing (`reasons` says what); and every state
     that holds, with what to do about it. `session_id`: the conversation whose model is meant."""
     now = companion.health()
     conditions = companion.conditions(owner, session_id)
-    return schemas.Health(
+    return shapes.Health(
         state=now.state,
         reasons=now.reasons,
-        conditions=tuple(schemas.Condition.model_validate(each) for each in conditions),
+        conditions=tuple(shapes.Condition.model_validate(each) for each in conditions),
         started_id=companion.started_id,
         open_pages=companion.open_pages,
         version=__version__,
@@ -34,12 +34,12 @@ def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None
 
 
 @router.get("/health/doctor")
-def doctor(companion: CompanionOf, owner: AdminOf) -> schemas.Examination:
+def doctor(companion: CompanionOf, owner: AdminOf) -> shapes.Examination:
     """Everything that the app needs, looked at now, which takes some seconds: models and their weights,
     card, disk, SQLite, folder, index, and who could reach what; and what to do."""
     found = examine_running(companion.settings, companion.library.status(owner).index)
-    return schemas.Examination(
-        healthy=healthy(found), findings=tuple(schemas.Finding.model_validate(each) for each in found)
+    return shapes.Examination(
+        healthy=healthy(found), findings=tuple(shapes.Finding.model_validate(each) for each in found)
     )
 
 

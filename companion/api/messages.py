@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from companion.api import schemas
 from companion.api.access import CompanionOf, OwnerOf
 from companion.api.errors import refusals
 from companion.api.events import EVENTS, stream_of, turn_event_text, wants_events
+from companion.api.schemas import messages as shapes
 from companion.chat.runs import Run
 from companion.domain import Message, ThinkingMode
 from companion.errors import Conflict, NotFound
@@ -64,25 +64,25 @@ def messages(
     before: Annotated[
         int | None, Query(ge=1, le=2**63 - 1, description="Only those before this message_id")
     ] = None,
-) -> schemas.Messages:
+) -> shapes.Messages:
     """What was said, oldest first, with thinking, sources and state. The next part is the one before."""
     of = companion.store.sessions
     found = of.messages(owner, session_id, limit and limit + 1, before)
     shown = found[-limit:] if limit else found
-    return schemas.Messages(
-        messages=[schemas.Message.model_validate(message) for message in shown],
+    return shapes.Messages(
+        messages=[shapes.Message.model_validate(message) for message in shown],
         total=of.count_messages(owner, session_id),
         next=shown[0].message_id if len(found) > len(shown) else None,
     )
 
 
-@router.post("/sessions/{session_id}/messages", response_model=schemas.Message, responses=_ASKED)
+@router.post("/sessions/{session_id}/messages", response_model=shapes.Message, responses=_ASKED)
 async def ask(
     request: Request,
     companion: CompanionOf,
     owner: OwnerOf,
     session_id: str,
-    question: schemas.Question,
+    question: shapes.Question,
     mode: HeaderMode,
 ) -> Response | Message:
     """Ask, and get the answer whole or as it is written. 409 while another one is being written."""
@@ -93,14 +93,14 @@ async def ask(
     return await _told(request, run)
 
 
-@router.put("/sessions/{session_id}/messages/{message_id}", response_model=schemas.Message, responses=_ASKED)
+@router.put("/sessions/{session_id}/messages/{message_id}", response_model=shapes.Message, responses=_ASKED)
 async def ask_otherwise(
     request: Request,
     companion: CompanionOf,
     owner: OwnerOf,
     session_id: str,
     message_id: MessageId,
-    question: schemas.Question,
+    question: shapes.Question,
     mode: HeaderMode,
 ) -> Response | Message:
     """Give a question another text and get it answered; all that was said after it goes for good."""
@@ -118,7 +118,7 @@ async def ask_otherwise(
 
 
 @router.post(
-    "/sessions/{session_id}/messages/{message_id}/retry", response_model=schemas.Message, responses=_ASKED
+    "/sessions/{session_id}/messages/{message_id}/retry", response_model=shapes.Message, responses=_ASKED
 )
 async def ask_again(
     request: Request,
@@ -127,7 +127,7 @@ async def ask_again(
     session_id: str,
     message_id: MessageId,
     mode: HeaderMode,
-    retry: schemas.Retry | None = None,
+    retry: shapes.Retry | None = None,
 ) -> Response | Message:
     """Answer the last question again. If that fails, the earlier answer stays and comes back, with a
     notice why. 409 for another question than the last one.
@@ -140,7 +140,7 @@ async def ask_again(
     return await _told(request, run)
 
 
-@router.get("/sessions/{session_id}/run", response_model=schemas.Message, responses=_ASKED)
+@router.get("/sessions/{session_id}/run", response_model=shapes.Message, responses=_ASKED)
 async def follow(
     request: Request, companion: CompanionOf, owner: OwnerOf, session_id: str, last: LastEvent = None
 ) -> Response | Message:
@@ -156,10 +156,10 @@ async def follow(
 
 
 @router.delete("/sessions/{session_id}/run", responses=refusals(404))
-def stop(companion: CompanionOf, owner: OwnerOf, session_id: str) -> schemas.Stopped:
+def stop(companion: CompanionOf, owner: OwnerOf, session_id: str) -> shapes.Stopped:
     """Stop the answer that is being written; what was said is kept."""
     companion.store.sessions.get(owner, session_id)
-    return schemas.Stopped(stopped=companion.runs.stop(owner, session_id) is not None)
+    return shapes.Stopped(stopped=companion.runs.stop(owner, session_id) is not None)
 
 
 async def _told(request: Request, run: Run, after: int = 0) -> Response | Message:

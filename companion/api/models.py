@@ -13,10 +13,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from companion.api import schemas
 from companion.api.access import AdminOf, CompanionOf, OwnerOf
 from companion.api.errors import refusals
 from companion.api.events import EVENTS, event_text, stream_of, wants_events
+from companion.api.schemas import models as shapes
+from companion.api.schemas.messages import Stopped
 from companion.app import Companion
 from companion.domain import ModelInfo
 from companion.errors import Conflict, EngineUnavailable
@@ -35,21 +36,21 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/models")
-async def models(companion: CompanionOf, _owner: OwnerOf) -> schemas.Models:
+async def models(companion: CompanionOf, _owner: OwnerOf) -> shapes.Models:
     """Chat models of all engines, as they are now."""
     found = await companion.catalog.models()
     default = await default_name(companion)
-    return schemas.Models(
-        models=[schemas.Model.model_validate(model) for model in found],
+    return shapes.Models(
+        models=[shapes.Model.model_validate(model) for model in found],
         default=default,
         away=dict(companion.catalog.away),
-        situation=schemas.Situation.model_validate(await companion.catalog.situation()),
-        recommended=tuple(schemas.Recommended.model_validate(each) for each in RECOMMENDED),
+        situation=shapes.Situation.model_validate(await companion.catalog.situation()),
+        recommended=tuple(shapes.Recommended.model_validate(each) for each in RECOMMENDED),
     )
 
 
 @router.post("/models/{name:path}/load", responses=refusals(404, 502, 504))
-async def load(companion: CompanionOf, _admin: AdminOf, name: str) -> schemas.Model:
+async def load(companion: CompanionOf, _admin: AdminOf, name: str) -> shapes.Model:
     """Bring a model into memory, so that the next answer starts at once."""
     model = await companion.catalog.info(name)
     await companion.chat.preload(model.name)
@@ -57,7 +58,7 @@ async def load(companion: CompanionOf, _admin: AdminOf, name: str) -> schemas.Mo
 
 
 @router.post("/models/{name:path}/unload", responses=refusals(404, 409, 502, 504))
-async def unload(companion: CompanionOf, _admin: AdminOf, name: str) -> schemas.Model:
+async def unload(companion: CompanionOf, _admin: AdminOf, name: str) -> shapes.Model:
     """Free a model's memory. 409 while an answer is written with it."""
     await companion.chat.unload(name)
     return await _now(companion, name)
@@ -65,28 +66,28 @@ async def unload(companion: CompanionOf, _admin: AdminOf, name: str) -> schemas.
 
 @router.post(
     "/models/{name:path}/pull",
-    response_model=schemas.Pull,
+    response_model=shapes.Pull,
     responses=_STREAM | refusals(404, 409, 502, 504),
 )
 async def pull(
     request: Request, companion: CompanionOf, _admin: AdminOf, name: str
-) -> Response | schemas.Pull:
+) -> Response | shapes.Pull:
     """Download a model with Ollama, or join its download. A client that leaves does not end it."""
     begun = companion.pulls.start(name)
     return stream_of(_pull_events(begun)) if wants_events(request) else await _whole(begun)
 
 
 @router.delete("/models/{name:path}/pull")
-def cancel_pull(companion: CompanionOf, _admin: AdminOf, name: str) -> schemas.Stopped:
+def cancel_pull(companion: CompanionOf, _admin: AdminOf, name: str) -> Stopped:
     """Cancel the download of a model. What came is kept, and the next one goes on from there."""
-    return schemas.Stopped(stopped=companion.pulls.cancel(name) is not None)
+    return Stopped(stopped=companion.pulls.cancel(name) is not None)
 
 
 @router.get("/pulls")
-def pulls(companion: CompanionOf, _owner: OwnerOf) -> schemas.Pulls:
+def pulls(companion: CompanionOf, _owner: OwnerOf) -> shapes.Pulls:
     """Downloads since the start, the newest first."""
-    return schemas.Pulls(
-        pulls=[schemas.Pull.model_validate(each.now) for each in companion.pulls.all()],
+    return shapes.Pulls(
+        pulls=[shapes.Pull.model_validate(each.now) for each in companion.pulls.all()],
         forbidden=companion.pulls.forbidden,
     )
 
@@ -99,29 +100,29 @@ async def default_name(companion: Companion) -> str | None:
         return None
 
 
-async def _now(companion: Companion, name: str) -> schemas.Model:
+async def _now(companion: Companion, name: str) -> shapes.Model:
     model: ModelInfo = await companion.catalog.info(name)
-    return schemas.Model.model_validate(model)
+    return shapes.Model.model_validate(model)
 
 
 async def _pull_events(pull: Pull) -> AsyncGenerator[str, None]:
     async with aclosing(pull.follow()) as statuses:
         async for status in statuses:
-            yield event_text("progress", schemas.Pull.model_validate(status).model_dump_json())
+            yield event_text("progress", shapes.Pull.model_validate(status).model_dump_json())
     yield event_text("finished", _ended(pull).model_dump_json())
 
 
-async def _whole(pull: Pull) -> schemas.Pull:
+async def _whole(pull: Pull) -> shapes.Pull:
     async with aclosing(pull.follow()) as statuses:
         async for _ in statuses:
             pass
     return _ended(pull)
 
 
-def _ended(pull: Pull) -> schemas.Pull:
+def _ended(pull: Pull) -> shapes.Pull:
     """Raises why it failed, or that it was cancelled."""
     if pull.failure:
         raise pull.failure
     if pull.now.state is PullState.CANCELLED:
         raise Conflict(pull.now.status)
-    return schemas.Pull.model_validate(pull.now)
+    return shapes.Pull.model_validate(pull.now)

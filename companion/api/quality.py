@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from companion.api import quality_shapes as shapes
 from companion.api.access import AdminOf, CompanionOf, OwnerOf
 from companion.api.errors import refusals
+from companion.api.schemas import quality as shapes
 from companion.quality.judgement import Judgement
 from companion.quality.overview import Miss, overview
 from companion.quality.words import sentence

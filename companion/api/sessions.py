@@ -11,11 +11,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from companion.api import schemas
 from companion.api.access import CompanionOf, OwnerOf
 from companion.api.errors import refusals
 from companion.api.paging import Limit, Offset, next_offset
 from companion.api.places import LOCATED, locate
+from companion.api.schemas import sessions as shapes
+from companion.api.schemas.settings import SessionConfig
 from companion.app import Companion
 from companion.chat.export import ExportKind
 
@@ -41,12 +42,12 @@ def sessions(
     owner: OwnerOf,
     limit: Limit = 200,
     offset: Offset = 0,
-) -> schemas.Sessions:
+) -> shapes.Sessions:
     """Conversations, newest activity first."""
     found = companion.sessions.list(owner, limit, offset)
     total = companion.store.sessions.count(owner)
-    return schemas.Sessions(
-        sessions=[schemas.Session.model_validate(session) for session in found],
+    return shapes.Sessions(
+        sessions=[shapes.Session.model_validate(session) for session in found],
         total=total,
         next=next_offset(offset, len(found), total),
     )
@@ -58,8 +59,8 @@ async def create(
     response: Response,
     companion: CompanionOf,
     owner: OwnerOf,
-    wishes: schemas.NewSession | None = None,
-) -> schemas.SessionDetail:
+    wishes: shapes.NewSession | None = None,
+) -> shapes.SessionDetail:
     """A new conversation; what is left out comes from the settings."""
     changes = wishes.given() if wishes else {}
     session = await companion.sessions.create(owner, **changes)
@@ -68,15 +69,15 @@ async def create(
 
 
 @router.get("/sessions/{session_id}", responses=refusals(404))
-def session(companion: CompanionOf, owner: OwnerOf, session_id: str) -> schemas.SessionDetail:
+def session(companion: CompanionOf, owner: OwnerOf, session_id: str) -> shapes.SessionDetail:
     """A conversation with what it is set to."""
     return _detail(companion, owner, session_id)
 
 
 @router.patch("/sessions/{session_id}", responses=refusals(404))
 def rename(
-    companion: CompanionOf, owner: OwnerOf, session_id: str, renaming: schemas.Renaming
-) -> schemas.SessionDetail:
+    companion: CompanionOf, owner: OwnerOf, session_id: str, renaming: shapes.Renaming
+) -> shapes.SessionDetail:
     """Give a conversation another title."""
     companion.sessions.rename(owner, session_id, renaming.title)
     return _detail(companion, owner, session_id)
@@ -103,16 +104,16 @@ def export(
 
 
 @router.get("/sessions/{session_id}/suggestions", responses=refusals(404))
-def suggestions(companion: CompanionOf, owner: OwnerOf, session_id: str) -> schemas.Suggestions:
+def suggestions(companion: CompanionOf, owner: OwnerOf, session_id: str) -> shapes.Suggestions:
     """Questions that might follow the last answer, from the headings around what was found for it."""
-    return schemas.Suggestions(suggestions=companion.chat.suggestions(owner, session_id))
+    return shapes.Suggestions(suggestions=companion.chat.suggestions(owner, session_id))
 
 
 @router.post("/estimate", responses=refusals(404))
-def estimate(companion: CompanionOf, owner: OwnerOf, question: schemas.Draft) -> schemas.Estimate:
+def estimate(companion: CompanionOf, owner: OwnerOf, question: shapes.Draft) -> shapes.Estimate:
     """What a question would cost in tokens if it were asked now; passages by their usual share."""
     cost = companion.chat.estimate(owner, question.session_id, question.content, question.thinking_mode)
-    return schemas.Estimate.model_validate(cost)
+    return shapes.Estimate.model_validate(cost)
 
 
 def _attachment(name: str) -> str:
@@ -121,11 +122,11 @@ def _attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _detail(companion: Companion, owner: str, session_id: str) -> schemas.SessionDetail:
-    plain = schemas.Session.model_validate(companion.sessions.get(owner, session_id))
-    config = schemas.SessionConfig.model_validate(companion.sessions.config(owner, session_id))
+def _detail(companion: Companion, owner: str, session_id: str) -> shapes.SessionDetail:
+    plain = shapes.Session.model_validate(companion.sessions.get(owner, session_id))
+    config = SessionConfig.model_validate(companion.sessions.config(owner, session_id))
     run = companion.runs.get(session_id)
-    return schemas.SessionDetail(
+    return shapes.SessionDetail(
         **plain.model_dump(),
         config=config,
         running=run is not None and not run.done,

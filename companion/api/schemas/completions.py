@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema
 
-from companion.api.schemas import Number, Shape, Source
+from companion.api.schemas.messages import Source
+from companion.api.schemas.shape import Number, Shape
 
 Finish = Literal["stop", "length"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from companion.api.schemas import Shape
+from companion.api.schemas.shape import Shape
 from companion.quality.judgement import Verdict
 
 
