@@ -42,7 +42,7 @@ from companion.errors import (
 )
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
-from companion.inference.embedders import LateEmbedder
+from companion.inference.late_embedder import LateEmbedder
 from companion.inference.outlook import Outlook
 from companion.inference.pulls import Pulls
 from companion.inference.weights import builtin_gguf

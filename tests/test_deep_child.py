@@ -142,7 +142,7 @@ def test_on_torch_the_vectors_are_the_same(tiny, tiny_folder, run_python):
 import sys, json
 from pathlib import Path
 from companion.inference.embedder_process import TorchEmbedder
-from companion.inference.embedders import identify, read_recipe
+from companion.inference.recipe import identify, read_recipe
 folder = Path(sys.argv[1])
 embedder = TorchEmbedder(folder, identify(read_recipe(folder), "tiny", "w", 1), "cpu")
 print("ANSWER" + json.dumps(embedder.embed_passages(json.loads(sys.argv[2])).tolist()))

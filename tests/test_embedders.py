@@ -17,14 +17,11 @@ import pytest
 from companion.config import REPOSITORY
 from companion.domain import EmbedderIdentity
 from companion.errors import EmbedderError, EmbedderWarming
-from companion.inference.embedders import (
-    LateEmbedder,
-    OnnxEmbedder,
-    exported,
-    plan_batches,
-    read_recipe,
-    weight_hash,
-)
+from companion.inference.embedders import OnnxEmbedder, plan_batches
+from companion.inference.export import exported
+from companion.inference.late_embedder import LateEmbedder
+from companion.inference.recipe import read_recipe
+from companion.inference.weight_hash import weight_hash
 from tests.waiting import until
 
 TEXTS = [
@@ -384,7 +381,8 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from companion.errors import EmbedderError
 from companion.inference.embedder_process import compare
-from companion.inference.embedders import OnnxEmbedder, identify, read_recipe
+from companion.inference.embedders import OnnxEmbedder
+from companion.inference.recipe import identify, read_recipe
 folder, home = map(Path, sys.argv[1:])
 model = SentenceTransformer(str(folder), device="cpu")
 identity = identify(read_recipe(folder), "tiny", "", 1)

@@ -11,7 +11,7 @@ from companion.app import build
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER
 from companion.errors import DiskFull, StreamBroken
-from companion.inference.embedders import LateEmbedder
+from companion.inference.late_embedder import LateEmbedder
 from tests.browser import DESKTOP, PHONE, chromium, expect, free_port, require_chromium, serving
 from tests.desk import Desk, ask, upload
 from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, ScriptedEngine

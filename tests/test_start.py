@@ -8,7 +8,7 @@ from companion.app import build
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER
 from companion.errors import FolderLocked
-from companion.inference.embedders import LateEmbedder
+from companion.inference.late_embedder import LateEmbedder
 from tests.fakes import FakeEmbedder, ScriptedEngine
 from tests.waiting import until
 

@@ -22,7 +22,7 @@ from companion.config import Settings
 from companion.domain import LOCAL_OWNER, EmbedderChange
 from companion.errors import DiskFull, EmbedderError, EngineUnavailable, NotFound
 from companion.inference.catalog import Situation
-from companion.inference.embedders import LateEmbedder
+from companion.inference.late_embedder import LateEmbedder
 from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, ScriptedEngine
 from tests.test_web import App, assert_one_sentence, free_port, options, run
 from tests.waiting import until

@@ -21,8 +21,9 @@ import numpy as np
 from companion.child import Child
 from companion.domain import EmbedderIdentity
 from companion.errors import EmbedderCrashed, EmbedderError
-from companion.inference.embedders import identify, read_recipe, weight_hash
 from companion.inference.frames import ERROR, READY, ROWS, read_frame
+from companion.inference.recipe import identify, read_recipe
+from companion.inference.weight_hash import weight_hash
 from companion.inference.windows import Windows
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from companion.config import Settings
 from companion.errors import EmbedderError
 from companion.inference import weights
 from companion.inference.deep import CARD_CONTEXT_BYTES, PROCESS_BYTES, count_parameters
-from companion.inference.embedders import read_recipe
+from companion.inference.recipe import read_recipe
 
 
 @dataclass(frozen=True, slots=True)

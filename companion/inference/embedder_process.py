@@ -23,18 +23,17 @@ import psutil
 
 from companion.child import follow_parent, refuse_network
 from companion.errors import EmbedderError
-from companion.inference.embedders import (
+from companion.inference.embedders import OnnxEmbedder
+from companion.inference.export import (
     EXPORT_FORMAT,
     MODEL_FILE,
     SIDECAR_FILE,
     TOKENIZER_FILE,
-    OnnxEmbedder,
     exported,
-    identify,
-    read_recipe,
 )
 from companion.inference.files import put_in_place, sha256
 from companion.inference.frames import ERROR, READY, ROWS, write_frame
+from companion.inference.recipe import identify, read_recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

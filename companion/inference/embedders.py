@@ -1,33 +1,27 @@
 """Text to vectors on ONNX Runtime, from a sentence-transformers folder with mean, CLS or last-token pooling.
 
-Knows tokenizers, windows, batches, and the identity of an embedder. It does not know where
-weights come from, what a passage is, or torch: what needs torch happens once, in a child.
+Knows tokenizers, batches and pooling. It does not know where weights come from, what a passage is, or
+torch: what needs torch happens once, in a child.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import psutil
-from filelock import FileLock
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from companion.child import Child
-from companion.domain import Embedder, EmbedderIdentity
-from companion.errors import CompanionError, EmbedderError, EmbedderWarming
-from companion.inference.files import sha256
+from companion.domain import EmbedderIdentity
+from companion.errors import EmbedderError
+from companion.inference.export import MODEL_FILE, TOKENIZER_FILE, exported
+from companion.inference.recipe import identify, read_recipe
+from companion.inference.weight_hash import weight_hash
 from companion.inference.windows import Windows
 
 if TYPE_CHECKING:
@@ -35,219 +29,12 @@ if TYPE_CHECKING:
 
     from companion.domain import Vectors
 
-log = logging.getLogger(__name__)
-
-EXPORT_FORMAT = 1
-"""Raised when the export changes, so that older ones are made again."""
-EXPORT_TIMEOUT_S = 1800.0
-MODEL_FILE, TOKENIZER_FILE, SIDECAR_FILE = "model.onnx", "tokenizer.json", "model.json"
-
 # A batch stays in the cache of the one core that works on it; larger ones are slower.
 TOKENS_PER_BATCH = 256
 ROWS_PER_BATCH = 16
 
 Feeds = dict[str, NDArray[np.int64]]
 """Inputs of the model by name, shape (rows, longest) each."""
-
-POOLINGS = ("mean", "cls", "lasttoken")
-LEGACY_POOLING = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-# Their position table starts after the padding token, so it holds fewer tokens than rows.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
-
-
-# --- what a folder says about its model -------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a sentence-transformers folder turns the last hidden state into a vector."""
-
-    dimension: int
-    max_tokens: int
-    """Special tokens included."""
-    pooling: str
-    """One of `POOLINGS`."""
-    query_prompt: str
-    passage_prompt: str
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """What the folder's own files say, old key names and new ones. Raises EmbedderError."""
-    modules = _read_json(folder / "modules.json")
-    places = {str(m["type"]).rpartition(".")[2]: folder / m["path"] for m in modules}
-    unknown = [kind for kind in places if kind not in ("Transformer", "Pooling", "Normalize")]
-    if unknown or len(places) != len(modules) or not {"Transformer", "Pooling"} <= places.keys():
-        what = f"a {unknown[0]} layer" if unknown else "an unusual order of layers"
-        raise EmbedderError(f"The embedder {folder.name} has {what}, which is not supported: choose another.")
-    pooling = _read_json(places["Pooling"] / "config.json")
-    prompts = _read_json(folder / "config_sentence_transformers.json", missing={}).get("prompts") or {}
-    recipe = Recipe(
-        dimension=int(pooling.get("embedding_dimension") or pooling["word_embedding_dimension"]),
-        max_tokens=_max_tokens(places["Transformer"]),
-        pooling=_pooling(pooling, folder.name),
-        query_prompt=_prompt(prompts, "query"),
-        passage_prompt=_prompt(prompts, "document", "passage", "corpus"),
-    )
-    if not pooling.get("include_prompt", True) and (recipe.query_prompt or recipe.passage_prompt):
-        raise EmbedderError(
-            f"The embedder {folder.name} leaves its prompts out of pooling, which is not supported."
-        )
-    return recipe
-
-
-def _pooling(config: Mapping[str, Any], name: str) -> str:
-    modes = config.get("pooling_mode") or [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    if len(modes) != 1 or modes[0] not in POOLINGS:
-        raise EmbedderError(
-            f"The embedder {name} pools by {' and '.join(modes) or 'nothing'}: "
-            f"choose one with {', '.join(POOLINGS)}."
-        )
-    return str(modes[0])
-
-
-def _prompt(prompts: Mapping[str, str | None], *names: str) -> str:
-    return next((text for name in names if (text := prompts.get(name))), "")
-
-
-def _max_tokens(folder: Path) -> int:
-    """The smallest of the limits that the folder names; a limit may be missing or absurd (1e30)."""
-    config = _read_json(folder / "config.json")
-    positions = config.get("max_position_embeddings")
-    if positions and config.get("model_type") in OFFSET_POSITIONS:
-        positions -= 2
-    chosen = _read_json(folder / "sentence_bert_config.json", missing={}).get("max_seq_length")
-    if not chosen:
-        chosen = _read_json(folder / "tokenizer_config.json", missing={}).get("model_max_length")
-    limits = [int(limit) for limit in (chosen, positions) if limit and limit > 0]
-    return min([*limits, 8192])
-
-
-def _read_json(path: Path, missing: Any = None) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if missing is not None:
-            return missing
-        raise EmbedderError(
-            f"The embedder in {path.parent} is incomplete: {path.name} is missing."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise EmbedderError(f"The file {path} cannot be read: fetch the embedder again.") from error
-
-
-# --- weights, hashed once ---------------------------------------------------------------
-
-
-def weight_hash(folder: Path, cache_dir: Path) -> str:
-    """sha256 over weights, tokenizer and configs, hex; remembered while no file changes.
-
-    Raises EmbedderError when the folder has no safetensors.
-    """
-    files = sorted(path for path in folder.rglob("*") if _decides(path.relative_to(folder)))
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise EmbedderError(f"The embedder in {folder} has no weights as safetensors: choose another.")
-    seen = [
-        [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files
-    ]
-    note = cache_dir / "hashes" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.json"
-    try:
-        known = json.loads(note.read_text(encoding="utf-8"))
-        if known["files"] == seen:
-            return str(known["hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    together = hashlib.sha256()
-    for path in files:
-        together.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
-    _write_note(note, {"files": seen, "hash": together.hexdigest()})
-    return together.hexdigest()
-
-
-def _decides(path: Path) -> bool:
-    """Whether a file has a say in the vectors; the manifest of a fetch and training notes have none."""
-    if any(part.startswith(".") or part in ("onnx", "openvino") for part in path.parts):
-        return False
-    if path.name in ("fetched.json", "data_config.json"):
-        return False
-    return path.suffix in (".safetensors", ".json", ".model") or path.name in ("vocab.txt", "merges.txt")
-
-
-def _write_note(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    partial.replace(path)
-
-
-# --- the exported model -----------------------------------------------------------------
-
-
-def exported(folder: Path, weights: str, cache_dir: Path, *, may_export: bool = True) -> Path:
-    """Folder with the ONNX model and tokenizer of these weights, made in a child if it is not there.
-
-    Checked by sha256 each time. Raises EmbedderError.
-    """
-    home = cache_dir / weights[:32]
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_dir / f".{home.name}.lock"):
-        if _is_intact(home, weights):
-            return home
-        if not may_export:
-            raise EmbedderError(f"The embedder {folder.name} is not prepared yet: start the app once.")
-        log.info("Preparing the embedder %s, once", folder.name)
-        _export(folder, home, weights)
-    return home
-
-
-def _is_intact(home: Path, weights: str) -> bool:
-    try:
-        sidecar = json.loads((home / SIDECAR_FILE).read_text(encoding="utf-8"))
-        return (
-            sidecar["format"] == EXPORT_FORMAT
-            and sidecar["weight_hash"] == weights
-            and all(sha256(home / file) == sidecar["files"][file] for file in (MODEL_FILE, TOKENIZER_FILE))
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _export(folder: Path, home: Path, weights: str) -> None:
-    _remove_leftovers(home)
-    child = Child("companion.inference.embedder_process", ["export", str(folder), str(home), weights])
-    try:
-        code = child.wait(EXPORT_TIMEOUT_S)
-        answer = child.stdout.read() if code is not None else b""
-    finally:
-        child.kill()
-        _remove_leftovers(home)
-    if not _is_intact(home, weights):
-        raise EmbedderError(
-            _reason(answer) or f"The embedder {folder.name} could not be prepared: see the log."
-        )
-
-
-def _remove_leftovers(home: Path) -> None:
-    """What a killed export left; only under the lock, so nobody is writing there."""
-    for leftover in home.parent.glob(f".{home.name}.*.partial"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _reason(answer: bytes) -> str | None:
-    try:
-        return str(json.loads(answer)["error"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-# --- the embedder -----------------------------------------------------------------------
 
 
 class OnnxEmbedder:
@@ -337,21 +124,6 @@ class OnnxEmbedder:
             pooled = np.matmul(feeds["attention_mask"][:, None, :].astype(np.float32), hidden)[:, 0]
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
         return np.asarray(pooled / np.maximum(lengths, 1e-12), np.float32)
-
-
-def identify(recipe: Recipe, name: str, weights: str, chunker_version: int) -> EmbedderIdentity:
-    """The identity of these weights. Rows are always brought to length 1, whatever the folder says."""
-    return EmbedderIdentity(
-        name=name,
-        weight_hash=weights,
-        dimension=recipe.dimension,
-        max_tokens=recipe.max_tokens,
-        pooling=recipe.pooling,
-        normalize=True,
-        query_prompt=recipe.query_prompt,
-        passage_prompt=recipe.passage_prompt,
-        chunker_version=chunker_version,
-    )
 
 
 def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
@@ -470,72 +242,3 @@ class _Abreast:
     def _arrivals(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         while self._landed:
             yield self._landed.popleft()
-
-
-# --- an embedder that is still on its way -----------------------------------------------
-
-
-class LateEmbedder:
-    """An embedder that is loaded by somebody's `warm()` while others already hold it."""
-
-    def __init__(self, load: Callable[[], Embedder], *, patience_s: float = 5.0) -> None:
-        """`patience_s`: how long a question waits before search goes on without vectors."""
-        self._load = load
-        self._patience_s = patience_s
-        self._decided = threading.Event()
-        self._embedder: Embedder | None = None
-        self._failure: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self._embedder is not None
-
-    @property
-    def failure(self) -> str | None:
-        """Why it could not be loaded, one sentence for the person."""
-        return self._failure
-
-    @property
-    def identity(self) -> EmbedderIdentity:
-        """Raises EmbedderWarming before it is loaded, EmbedderError if it could not be."""
-        return self._get(0.0).identity
-
-    def warm(self) -> None:
-        """Load it; call once more to try again after a failure. Never raises a CompanionError."""
-        failure: str | None = "The embedder could not be loaded: see the log."
-        try:
-            self._embedder = self._load()
-            failure = None
-        except CompanionError as error:
-            log.warning("The embedder could not be loaded: %s", error.message)
-            failure = error.message
-        finally:
-            self._decide(failure)
-
-    def close(self) -> None:
-        """Let go of everybody who waits; with an error, if it is not loaded by now."""
-        if not self.ready:
-            self._decide("The app is closing.")
-
-    def windows(self, text: str) -> list[str]:
-        return self._get(None).windows(text)
-
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """Waits until it is loaded. Raises EmbedderError if it cannot be."""
-        return self._get(None).embed_passages(texts)
-
-    def embed_query(self, text: str) -> Vectors:
-        """Waits a moment. Raises EmbedderWarming when it is still loading then."""
-        return self._get(self._patience_s).embed_query(text)
-
-    def _decide(self, failure: str | None) -> None:
-        self._failure = failure
-        self._decided.set()
-
-    def _get(self, patience_s: float | None) -> Embedder:
-        self._decided.wait(patience_s)
-        if self._embedder is not None:
-            return self._embedder
-        if self._failure is not None:
-            raise EmbedderError(self._failure)
-        raise EmbedderWarming("The embedder is still loading: until it is ready, search goes by words.")

@@ -111,7 +111,7 @@ def end() -> float:
 
 def end_in_the_start() -> float:
     """Seconds to close the app while its embedder is being loaded."""
-    from companion.inference.embedders import LateEmbedder
+    from companion.inference.late_embedder import LateEmbedder
 
     proceed = threading.Event()
     late = LateEmbedder(lambda: proceed.wait(NEVER_S) and FakeEmbedder())
