@@ -19,7 +19,9 @@ from typing import Any, Literal
 
 import filelock
 
-from companion.background.deepening import Deepening, DeepStatus, Opener, Quiet
+from companion.background.deep_choice import Opener
+from companion.background.deep_status import DeepStatus
+from companion.background.deepening import Deepening, Quiet
 from companion.background.gpu import LoadReader
 from companion.background.light_change import LightChange, Loader
 from companion.background.residency import Residency

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from companion.background.deepening import DeepStatus, Sample
+from companion.background.deep_status import DeepStatus, Sample
 from companion.background.residency import Freed
 from companion.domain import (
     CardLoad,

@@ -13,16 +13,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from companion.background import idle
+from companion.background.deep_choice import DeepChoice, Opener
+from companion.background.deep_status import DeepStatus, Sample
 from companion.background.gpu import LoadReader
 from companion.background.idle import Command, Signs, Step, Watch
+from companion.background.micro_batches import Batch, MicroBatches
 from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
-from companion.domain import MachineLoad, Passage, Reason, RunOutcome, Why, WorkState
-from companion.errors import CompanionError, EmbedderCrashed, EmbedderError, StorageError
+from companion.domain import MachineLoad, Reason, RunOutcome, Why, WorkState
+from companion.errors import CompanionError, EmbedderCrashed, StorageError
 from companion.inference.deep import DeepEmbedder, Interrupted
 
 if TYPE_CHECKING:
@@ -31,18 +34,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_TOKENS = 1024
-"""Of the first micro-batch; later ones take about `BATCH_S`."""
-FEWEST_TOKENS, MOST_TOKENS = 256, 32_768
-BATCH_S = 1.5
 FREEING_S = 60.0
 """Residency gives up by itself before that."""
 TIDY_S = 3600.0
 HISTORY = 360
 """Samples kept for the page: an hour."""
-
-Opener = Callable[[str, bool], DeepEmbedder]
-"""Name of an embedder, and whether its weights may be fetched; raises EmbedderError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,47 +47,6 @@ class Quiet:
 
     idle_threshold_s: float
     gpu_idle_percent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What was seen at one look at the machine."""
-
-    at: datetime
-    percent: int | None
-    memory_used: int | None
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeepStatus:
-    """How the deep work is, at this moment."""
-
-    state: WorkState
-    reason: Reason
-    embedder: str
-    embedder_id: str | None
-    """None: it could not be opened yet."""
-    done: int
-    total: int
-    """Passages of everybody."""
-    rate: float | None
-    """Passages a second in this run."""
-    load: MachineLoad | None
-    freed: Freed | None
-    """What came of the last making room."""
-    history: tuple[Sample, ...] = ()
-    asked: bool = False
-    """A person has started it by hand, whether it may work yet or not."""
-
-    @property
-    def is_indexing(self) -> bool:
-        return self.state is WorkState.DEEPENING
-
-    @property
-    def eta_s(self) -> float | None:
-        return (self.total - self.done) / self.rate if self.rate else None
 
 
 def steady_clock() -> float:
@@ -127,8 +82,6 @@ class Deepening:
         self._store = store
         self._layers = layers
         self._residency = residency
-        self._open_embedder = open_embedder
-        self._wanted_name = wanted
         self._quiet = quiet
         self._turns = turns
         self._reclaimable = reclaimable
@@ -138,6 +91,8 @@ class Deepening:
         self._borrowed = borrowed
         self._reader = reader or LoadReader()
         self._clock = clock
+        self._choice = DeepChoice(open_embedder, wanted, clock)
+        self._batches = MicroBatches(store, layers)
 
         self._watch = Watch()
         self._nobody = False
@@ -148,10 +103,6 @@ class Deepening:
         self._at_work = False
         self._resting = False
         self._failure: str | None = None
-        self._unable: str | None = None
-        self._embedder: DeepEmbedder | None = None
-        self._opened_name: str | None = None
-        self._retry_opening_at = 0.0
         self._restoring: Future[None] | None = None
         self._step_due = self._tidy_at = 0.0
         self._load: MachineLoad | None = None
@@ -159,9 +110,6 @@ class Deepening:
         self._freed: Freed | None = None
         self._history: deque[Sample] = deque(maxlen=HISTORY)
         self._run = _Run()
-        self._queue: deque[tuple[str, str]] = deque()
-        self._suspects: set[str] = set()
-        self._tokens = FIRST_TOKENS
         self._done = self._total = 0
         store.index_runs.end_broken()
 
@@ -186,14 +134,14 @@ class Deepening:
         self._wake()
 
     def status(self) -> DeepStatus:
-        embedder = self._embedder
+        embedder = self._choice.embedder
         reason = self._reason
-        if self._unable and self._watch.state is not WorkState.PAUSED:
-            reason = Reason(Why.FAILED, text=self._unable)
+        if self._choice.unable and self._watch.state is not WorkState.PAUSED:
+            reason = Reason(Why.FAILED, text=self._choice.unable)
         return DeepStatus(
             state=self._watch.state,
             reason=reason,
-            embedder=self._wanted_name(),
+            embedder=self._choice.name,
             embedder_id=embedder.identity.embedder_id if embedder else None,
             done=self._done,
             total=self._total,
@@ -232,8 +180,7 @@ class Deepening:
         """End the child; what is stored stays, and the next start goes on from there."""
         self._closed = True
         self._called_off.set()
-        if self._embedder is not None:
-            self._embedder.kill()
+        self._choice.kill()
 
     # --- the worker's ---------------------------------------------------------------------
 
@@ -264,7 +211,7 @@ class Deepening:
             and self._failure is None
             and not self._run.over
             and self._clock() < self._step_due
-            and self._wanted_name() == self._opened_name
+            and self._choice.followed
         )
 
     def _step(self) -> Step:
@@ -315,9 +262,9 @@ class Deepening:
 
     def _begin(self, step: Step) -> None:
         """Make room, start the child. A sign of the user in the middle calls it off."""
-        embedder = self._embedder
+        embedder = self._choice.embedder
         if embedder is None:
-            self._failure = self._unable or "The deep embedder is not there."
+            self._failure = self._choice.unable or "The deep embedder is not there."
             return
         self._called_off.clear()
         self._at_work = True
@@ -349,13 +296,12 @@ class Deepening:
         return self._failure is None
 
     def _stop(self, reason: Reason) -> None:
-        if self._embedder is not None:
-            self._embedder.kill()
+        self._choice.kill()
         outcome = RunOutcome.FAILED if reason.why is Why.FAILED else RunOutcome.STOPPED
         self._end_run(outcome, reason.text or str(reason.why))
         self._at_work = self._resting = False
         self._failure = None
-        self._queue.clear()
+        self._batches.forget()
 
     def _end_run(self, outcome: RunOutcome, reason: str) -> None:
         run, self._run = self._run, _Run()
@@ -370,8 +316,7 @@ class Deepening:
         await self._residency.preload()
 
     async def _give_back(self) -> None:
-        if self._embedder is not None:
-            await self._in_thread(self._embedder.kill)
+        await self._in_thread(self._choice.kill)
 
     def _goes_on(self) -> bool:
         return not self._called_off.is_set() and not self._closed
@@ -379,12 +324,12 @@ class Deepening:
     # --- one micro-batch ------------------------------------------------------------------
 
     def _work(self) -> None:
-        embedder = self._embedder
+        embedder = self._choice.embedder
         if embedder is None or self._run.run_id is None:
             # Called off, or failed, before it began: the next step says what follows.
             self._step_due = 0.0
             return
-        batch = self._next_batch(embedder.identity.embedder_id)
+        batch = self._batches.next(embedder.identity.embedder_id)
         if not batch.passages:
             self._finish(embedder.identity.embedder_id)
             return
@@ -395,39 +340,13 @@ class Deepening:
         except Interrupted:
             return
         except EmbedderCrashed as error:
-            self._blame(embedder.identity.embedder_id, batch.doc_ids, error)
+            self._batches.blame(embedder.identity.embedder_id, batch, error)
         except CompanionError as error:
             self._failure = error.message
         else:
-            self._adapt(self._clock() - begun)
-            self._suspects -= batch.doc_ids
+            self._batches.done(batch, self._clock() - begun)
 
-    def _next_batch(self, embedder_id: str) -> _Batch:
-        """Passages of one owner for about `BATCH_S`; empty when nothing waits any more."""
-        batch = _Batch()
-        left = self._tokens
-        fresh = False
-        while left > 0:
-            if not self._queue:
-                if batch.passages or fresh:
-                    break
-                fresh = True
-                self._queue.extend(self._layers.waiting(embedder_id))
-                continue
-            doc_id, owner = self._queue[0]
-            if batch.passages and (batch.owner != owner or self._suspects & {doc_id, *batch.doc_ids}):
-                break
-            batch.owner = owner
-            for passage in self._store.embeddings.missing(embedder_id, doc_id):
-                batch.passages.append(passage)
-                left -= max(passage.tokens, 1)
-                if left <= 0:
-                    return batch
-            batch.whole.add(doc_id)
-            self._queue.popleft()
-        return batch
-
-    def _embed(self, embedder: DeepEmbedder, batch: _Batch) -> None:
+    def _embed(self, embedder: DeepEmbedder, batch: Batch) -> None:
         done = 0
 
         def proceed(so_far: int) -> bool:
@@ -441,23 +360,6 @@ class Deepening:
             for doc_id in batch.whole:
                 self._store.documents.deepened(doc_id)
 
-    def _adapt(self, took_s: float) -> None:
-        if took_s < BATCH_S / 2:
-            self._tokens = min(self._tokens * 2, MOST_TOKENS)
-        elif took_s > BATCH_S * 2:
-            self._tokens = max(self._tokens // 2, FEWEST_TOKENS)
-
-    def _blame(self, embedder_id: str, doc_ids: set[str], error: EmbedderCrashed) -> None:
-        """A document that ends the child twice is set aside; the second try is without company."""
-        again = self._store.layers.troubled(embedder_id)
-        for doc_id in doc_ids:
-            set_aside = len(doc_ids) == 1 and doc_id in again
-            self._store.layers.note_trouble(doc_id, embedder_id, error.message, set_aside=set_aside)
-            if set_aside:
-                log.warning("a document is left out of the deep layer: %s", error.message)
-        self._suspects |= doc_ids
-        self._queue.clear()
-
     def _finish(self, embedder_id: str) -> None:
         self._layers.settle(embedder_id, ())
         self._end_run(RunOutcome.COMPLETE, str(Why.DONE))
@@ -468,13 +370,15 @@ class Deepening:
     # --- looking --------------------------------------------------------------------------
 
     def _look_for_work(self, *, asked: bool) -> bool:
-        changed = self._follow_choice(asked=asked)
-        embedder = self._embedder
+        changed = self._choice.follow(asked=asked)
+        embedder = self._choice.embedder
+        if changed:
+            self._batches.forget()
         if changed and self._at_work:
             # The child of the other one has gone, so this stretch of work is over.
             return False
         if embedder is None:
-            return asked and self._unable is None
+            return asked and self._choice.unable is None
         embedder_id = embedder.identity.embedder_id
         waiting = self._layers.waiting(embedder_id)
         if not waiting and not self._at_work:
@@ -489,25 +393,6 @@ class Deepening:
         self._tidy_at = self._clock() + TIDY_S
         self._layers.drop_unused("deep", {embedder_id})
 
-    def _follow_choice(self, *, asked: bool) -> bool:
-        """Whether another deep embedder was chosen; then the one before lets go."""
-        name = self._wanted_name()
-        changed = name != self._opened_name
-        if changed:
-            if self._embedder is not None:
-                self._embedder.kill()
-            self._embedder, self._opened_name, self._unable = None, name, None
-            self._retry_opening_at = 0.0
-            self._queue.clear()
-        if self._embedder is None and (asked or self._clock() >= self._retry_opening_at):
-            try:
-                self._embedder = self._open_embedder(name, asked)
-                self._unable = None
-            except EmbedderError as error:
-                self._unable = error.message
-                self._retry_opening_at = self._clock() + idle.RETRY_S
-        return changed
-
     def _count(self, embedder_id: str) -> None:
         self._total, self._done = self._store.layers.coverage(embedder_id)
 
@@ -515,14 +400,16 @@ class Deepening:
         """Processes whose load is ours, and whether our work is done by somebody else's."""
         if self._borrowed():
             return [], True
-        if self._embedder is None or not self._at_work:
+        embedder = self._choice.embedder
+        if embedder is None or not self._at_work:
             return [], False
-        pid = self._embedder.pid
+        pid = embedder.pid
         return ([pid], False) if pid is not None else ([], True)
 
     def _memory_needed(self) -> int | None:
         # While it works, its memory is taken already.
-        return self._embedder.memory_bytes if self._embedder is not None and not self._at_work else None
+        embedder = self._choice.embedder
+        return embedder.memory_bytes if embedder is not None and not self._at_work else None
 
     def _remember(self, load: MachineLoad) -> None:
         """One sample per look of the rules, however often they are asked in between."""
@@ -533,20 +420,6 @@ class Deepening:
         if load.memory_total is not None and load.memory_free is not None:
             used = load.memory_total - load.memory_free
         self._history.append(Sample(now, load.percent, used, self._done, self._total))
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is embedded before the rules are asked again."""
-
-    owner: str = ""
-    passages: list[Passage] = field(default_factory=list)
-    whole: set[str] = field(default_factory=set)
-    """Documents of which nothing is left after it."""
-
-    @property
-    def doc_ids(self) -> set[str]:
-        return {passage.doc_id for passage in self.passages}
 
 
 class _Run:

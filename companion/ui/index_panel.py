@@ -11,7 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from companion.app import Companion
-from companion.background.deepening import DeepStatus
+from companion.background.deep_status import DeepStatus
 from companion.domain import SAMPLE_OWNER, LayerInfo, SetAside, WorkState
 from companion.ui.here import AT_ONCE, Here, Update, html, now, owner_of, told, zone_of
 from companion.ui.render.deepening import indicator, work

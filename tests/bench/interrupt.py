@@ -112,7 +112,7 @@ class Moment:
                 self._companion.deepening.press("start")
                 time.sleep(0.2)
             deepening = self._companion.deepening
-            return deepening._embedder.pid if deepening._run.run_id is not None else None
+            return deepening._choice.embedder.pid if deepening._run.run_id is not None else None
 
         return until(working, PATIENCE_S)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
-from companion.background.deepening import DeepStatus
+from companion.background.deep_status import DeepStatus
 from companion.domain import Why, WorkState
 from companion.ui.render.pieces import quiet
 from companion.ui.render.words import duration, size

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from companion.background.deepening import DeepStatus, Sample
+from companion.background.deep_status import DeepStatus, Sample
 from companion.domain import CardLoad, MachineLoad
 from companion.ui.render.pieces import quiet
 from companion.ui.render.plots import Axis, plot
