@@ -339,7 +339,8 @@ class Companion:
 
     async def _preload_chosen(self) -> None:
         """The model of the last active conversation."""
-        model, _notice = await self.catalog.resolve(self.sessions.in_use(LOCAL_OWNER).model_name)
+        in_use = await asyncio.to_thread(self.sessions.in_use, LOCAL_OWNER)
+        model, _notice = await self.catalog.resolve(in_use.model_name)
         await self.chat.preload(model.name)
 
     def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from companion.chat.sessions import RANGES
+from companion.chat.setting_values import RANGES
 from companion.costs import EmbedderCost
 from companion.domain import ModelInfo
 from companion.inference.catalog import RECOMMENDED, Situation

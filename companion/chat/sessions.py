@@ -1,29 +1,27 @@
 """Conversations and what they are set to: create, change, check, delete; and the defaults.
 
-Knows which values a setting may have. It does not know how answers come about or what is shown.
+Knows whose they are, and who may change what. It does not know how answers come about or what is shown.
 """
 
 from __future__ import annotations
 
-import math
-import re
+import asyncio
+import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from companion.chat.export import Export, ExportKind, export
+from companion.chat.setting_values import checked_value
 from companion.config import Settings
 from companion.domain import (
     LOCAL_OWNER,
     SAMPLE_OWNER,
-    DeepQuery,
     Preferences,
     Session,
     SessionConfig,
-    ThinkingMode,
 )
 from companion.errors import EngineUnavailable, InvalidInput, ModelMissing
 
@@ -32,37 +30,10 @@ if TYPE_CHECKING:
     from companion.storage.store import Store
 
 LONGEST_TITLE = 120
-LONGEST_NAME = 300
 UNDO_S = 10
 UNDO = timedelta(seconds=UNDO_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The numbers that a setting may be."""
-
-    lowest: int
-    highest: int
-    words: str
-    whole: bool = True
-
-    @property
-    def rule(self) -> str:
-        kind = "whole number" if self.whole else "number"
-        return f"{self.words} is a {kind} from {self.lowest} to {self.highest}."
-
-
-RANGES = {
-    "top_k": Range(1, 50, "The number of passages"),
-    "idle_threshold_s": Range(10, 86_400, "The quiet time in seconds"),
-    "gpu_idle_percent": Range(1, 100, "The GPU use in percent"),
-    "cot_iterations": Range(1, 3, "The number of thinking passes"),
-    "temperature": Range(0, 2, "The temperature", whole=False),
-    "quality_questions": Range(0, 300, "The number of questions"),
-    "least_similarity": Range(0, 100, "The least similarity in percent"),
-}
-LONGEST = {"system_prompt": 4000}
-"""Characters."""
 _CONFIG_FIELDS = (
     "model_name", "thinking_mode", "top_k", "embed_light", "embed_deep", "idle_threshold_s",
     "temperature", "system_prompt",
@@ -75,10 +46,6 @@ _PREFERENCE_FIELDS = (
 )  # fmt: skip
 PERSONAL_FIELDS = ("model_name", "thinking_mode", "top_k", "temperature", "system_prompt")
 """What each user has for themselves; all other settings concern the machine."""
-# As the hub allows: longer ones would not even do as names of files.
-_NAME_OF_MODEL = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", re.ASCII)
-_OLLAMA_PREFIX = "ollama:"
-
 BeforeDelete = Callable[[str, str], None]
 
 
@@ -97,6 +64,7 @@ class Sessions:
         self._catalog = catalog
         self._settings = settings
         self._require_admin = require_admin
+        self._setting = threading.Lock()
         self._before_delete: list[BeforeDelete] = []
         self._after_save: list[Callable[[Mapping[str, Any]], None]] = []
 
@@ -112,7 +80,7 @@ class Sessions:
         """A new conversation with the preferences, changed by `changes`. Raises InvalidInput."""
         config = await self.new_config(owner, **changes)
         title = _checked_title(title) if title is not None else None
-        return self._store.sessions.create(owner, config.session_id, config, title)
+        return await asyncio.to_thread(self._store.sessions.create, owner, config.session_id, config, title)
 
     async def new_config(self, owner: str, **changes: object) -> SessionConfig:
         """What `create` would set a new conversation to; nothing is stored. Raises InvalidInput."""
@@ -175,11 +143,12 @@ class Sessions:
 
         Raises InvalidInput with the name of the field.
         """
-        config = self._store.sessions.config(owner, session_id)
+        # First of all: whether there is a conversation of somebody else is nobody's business.
+        await asyncio.to_thread(self._store.sessions.get, owner, session_id)
         values = await self._checked_session(owner, changes)
-        saved = self._store.sessions.save_config(owner, replace(config, **values))
+        saved = await asyncio.to_thread(self._set, owner, session_id, values)
         if "model_name" in values and not (await self._catalog.info(values["model_name"])).remote:
-            self._save(owner, {"model_name": values["model_name"]})
+            await asyncio.to_thread(self._save, owner, {"model_name": values["model_name"]})
         return saved
 
     def preferences(self, owner: str = LOCAL_OWNER) -> Preferences:
@@ -201,8 +170,9 @@ class Sessions:
     ) -> Preferences:
         """Check and save; all or nothing. Raises InvalidInput with the name of the field, and Refused
         for what only an admin may change."""
-        self._save(owner, await self._checked(owner, changes, _PREFERENCE_FIELDS))
-        return self.preferences(owner)
+        checked = await self._checked(owner, changes, _PREFERENCE_FIELDS)
+        await asyncio.to_thread(self._save, owner, checked)
+        return await asyncio.to_thread(self.preferences, owner)
 
     async def check(self, values: Mapping[str, object], owner: str = LOCAL_OWNER) -> None:
         """Raises InvalidInput, as `save` would; saves nothing."""
@@ -216,10 +186,15 @@ class Sessions:
         """
         checked = await self._checked(owner, values, _PREFERENCE_FIELDS)
         if session_id is not None:
-            config = self._store.sessions.config(owner, session_id)
             own = {name: value for name, value in checked.items() if name in _CONFIG_FIELDS}
-            self._store.sessions.save_config(owner, replace(config, **own))
-        self._save(owner, checked)
+            await asyncio.to_thread(self._set, owner, session_id, own)
+        await asyncio.to_thread(self._save, owner, checked)
+
+    def _set(self, owner: str, session_id: str, values: Mapping[str, Any]) -> SessionConfig:
+        # Of two changes at once none may be lost.
+        with self._setting:
+            config = self._store.sessions.config(owner, session_id)
+            return self._store.sessions.save_config(owner, replace(config, **values))
 
     def _save(self, owner: str, checked: Mapping[str, Any]) -> None:
         own = {} if owner == LOCAL_OWNER else {n: v for n, v in checked.items() if n in PERSONAL_FIELDS}
@@ -232,7 +207,7 @@ class Sessions:
     # --- checks -------------------------------------------------------------------------------
 
     async def _first_config(self, owner: str) -> SessionConfig:
-        preferences = asdict(self.preferences(owner))
+        preferences = asdict(await asyncio.to_thread(self.preferences, owner))
         values = {name: preferences[name] for name in _CONFIG_FIELDS}
         if values["model_name"] is None:
             values["model_name"] = await self._default_model()
@@ -255,46 +230,31 @@ class Sessions:
     async def _checked(
         self, owner: str, changes: Mapping[str, object], names: tuple[str, ...]
     ) -> dict[str, Any]:
+        values = await asyncio.to_thread(self._allowed, owner, changes, names)
+        if "model_name" in values:
+            await self._check_model(str(values["model_name"]))
+        return values
+
+    def _allowed(self, owner: str, changes: Mapping[str, object], names: tuple[str, ...]) -> dict[str, Any]:
         for name in changes:
             if name not in names:
                 raise InvalidInput(f"There is no setting called {name}.", field=name)
         if not {*PERSONAL_FIELDS, "scope"}.issuperset(changes):
             self._require_admin(owner)
-        values = {name: self._checked_value(name, value) for name, value in changes.items()}
-        if "model_name" in values:
-            await self._check_model(str(values["model_name"]))
-        return values
+        return {name: self._checked_value(name, value) for name, value in changes.items()}
+
+    def _checked_value(self, name: str, value: object) -> Any:
+        return checked_value(name, value, folders=self._settings.mode == "local")
 
     async def _checked_session(self, owner: str, changes: Mapping[str, object]) -> dict[str, Any]:
         values = await self._checked(owner, changes, _SESSION_FIELDS)
         if values.get("scope") is not None:
-            self._check_scope(owner, values["scope"])
+            await asyncio.to_thread(self._check_scope, owner, values["scope"])
         return values
 
     def _check_scope(self, owner: str, doc_ids: tuple[str, ...]) -> None:
         if self._store.documents.totals((owner, SAMPLE_OWNER), doc_ids).documents < len(doc_ids):
             raise InvalidInput("A chosen document is not there any more; choose again.", field="scope")
-
-    def _checked_value(self, name: str, value: object) -> Any:
-        match name:
-            case "thinking_mode":
-                return _checked_mode(value)
-            case "deep_query":
-                return _checked_deep_query(value)
-            case "model_name":
-                return _checked_name(name, value, "Choose a model.")
-            case "embed_light":
-                return self._checked_light(value)
-            case "embed_deep":
-                return self._checked_deep(value)
-            case "scope":
-                return _checked_scope(value)
-            case "show_cloud_models":
-                return _checked_switch(name, value)
-            case "system_prompt":
-                return _checked_prompt(name, value)
-            case _:
-                return _checked_number(name, value)
 
     async def _check_model(self, name: str) -> None:
         try:
@@ -304,41 +264,6 @@ class Sessions:
         if not model.can_chat:
             raise InvalidInput(f"{name} cannot chat; choose a chat model.", field="model_name")
 
-    def _checked_light(self, value: object) -> str:
-        name = _checked_name("embed_light", value, "Name a light embedder.")
-        if name.startswith(_OLLAMA_PREFIX):
-            raise InvalidInput(
-                "The light embedder cannot run in Ollama; name a sentence-transformers model.",
-                field="embed_light",
-            )
-        return self._checked_embedder("embed_light", name)
-
-    def _checked_deep(self, value: object) -> str:
-        name = _checked_name("embed_deep", value, "Name a deep embedder.")
-        if name.startswith(_OLLAMA_PREFIX) and name != _OLLAMA_PREFIX:
-            return name
-        return self._checked_embedder("embed_deep", name)
-
-    def _checked_embedder(self, field: str, name: str) -> str:
-        if _NAME_OF_MODEL.fullmatch(name):
-            return name
-        folder = Path(name).expanduser()
-        if self._settings.mode != "local":
-            raise InvalidInput("Only names of models can be used here, no folders.", field=field)
-        if not _is_model(folder):
-            raise InvalidInput(
-                f"{name} is neither the name of a model nor a sentence-transformers folder.", field=field
-            )
-        return name
-
-
-def _is_model(folder: Path) -> bool:
-    try:
-        return (folder / "modules.json").is_file()
-    except OSError:
-        # A name that is too long for a file, say.
-        return False
-
 
 def _checked_title(title: str) -> str:
     title = " ".join(title.replace("\0", "").encode("utf-8", "replace").decode().split())
@@ -347,66 +272,3 @@ def _checked_title(title: str) -> str:
     if len(title) > LONGEST_TITLE:
         raise InvalidInput(f"A title has at most {LONGEST_TITLE} characters.", field="title")
     return title
-
-
-def _checked_mode(value: object) -> ThinkingMode:
-    try:
-        return ThinkingMode(str(value))
-    except ValueError as error:
-        raise InvalidInput("The thinking mode is cot, rag or hybrid.", field="thinking_mode") from error
-
-
-def _checked_deep_query(value: object) -> DeepQuery:
-    try:
-        return DeepQuery(str(value))
-    except ValueError as error:
-        raise InvalidInput("The deep layer is asked by feedback or direct.", field="deep_query") from error
-
-
-def _checked_name(field: str, value: object, wanted: str) -> str:
-    name = value.strip() if isinstance(value, str) else ""
-    if not name:
-        raise InvalidInput(wanted, field=field)
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise InvalidInput("This name cannot be used; it is too long or has odd characters.", field=field)
-    return name
-
-
-def _checked_scope(value: object) -> tuple[str, ...] | None:
-    """Each id once, in the order they were chosen; None means all."""
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise InvalidInput("The scope is a list of document ids, or null for all.", field="scope")
-    if not value:
-        raise InvalidInput("Choose at least one document, or all of them.", field="scope")
-    return tuple(dict.fromkeys(value))
-
-
-def _checked_switch(field: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise InvalidInput("This setting is either on or off.", field=field)
-
-
-def _checked_prompt(field: str, value: object) -> str:
-    """Empty is allowed: then only our own rules are told."""
-    if not isinstance(value, str):
-        raise InvalidInput("The system prompt is a text, or empty for none.", field=field)
-    prompt = value.replace("\r\n", "\n").replace("\0", "").strip()
-    if len(prompt) > LONGEST[field]:
-        raise InvalidInput(
-            f"The system prompt has at most {LONGEST[field]:,} characters, and this one has "
-            f"{len(prompt):,}; shorten it, or add long texts as documents.",
-            field=field,
-        )
-    return prompt
-
-
-def _checked_number(field: str, value: object) -> int | float:
-    """Numbers as pages and JSON send them: 5 and 5.0, but not "5" and not true."""
-    allowed = RANGES[field]
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not allowed.lowest <= number <= allowed.highest or (allowed.whole and number != int(number)):
-        raise InvalidInput(allowed.rule, field=field)
-    return int(number) if allowed.whole else float(number)

@@ -15,7 +15,8 @@ from typing import Any
 import gradio as gr
 
 from companion.app import Companion
-from companion.chat.sessions import LONGEST, PERSONAL_FIELDS, RANGES
+from companion.chat.sessions import PERSONAL_FIELDS
+from companion.chat.setting_values import LONGEST, RANGES
 from companion.costs import EmbedderCost, LayerName
 from companion.domain import DeepQuery, Preferences, SessionConfig, ThinkingMode
 from companion.errors import CompanionError, InvalidInput

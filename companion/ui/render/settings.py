@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 
-from companion.chat.sessions import Range
+from companion.chat.setting_values import Range
 from companion.costs import EmbedderCost
 from companion.inference.embedder_facts import Suggested
 from companion.ui.render.words import duration, size
