@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 LOCAL_OWNER = "local"
 SAMPLE_OWNER = "sample"
+"""Owns the bundled sample library; readable by everyone, writable by nobody."""
 EVERYBODY = "everybody"
 """Owns what is the same for all: the light layer, since one question may search several owners'."""
-"""Owner of the bundled sample library; readable by everyone, writable by nobody."""
-
-
 LISTED = "list"
 """Stands where a source names its rankings: no search found it, the library's list names it."""
 

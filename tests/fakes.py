@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from companion.chat.means import Means
 from companion.domain import (
     EmbedderIdentity,
     EngineDone,
@@ -31,6 +32,11 @@ TINY = ModelInfo("smollm2", "builtin", 98_000_000, 8192)
 
 def done(reason="stop", **usage):
     return EngineDone(reason, Usage(**usage))
+
+
+def means(model, plan, profile, window, calibration, own=""):
+    """What a turn works with, at a usual temperature."""
+    return Means(model, plan, profile, window, calibration, 0.2, own, 0.0)
 
 
 class Gate:

@@ -13,7 +13,7 @@ from companion.config import Settings
 from companion.domain import LOCAL_OWNER, MessageState, Role, ThinkingMode
 from companion.errors import NotFound
 from tests.doors import opened
-from tests.fakes import MODEL, THINKER, TINY, ScriptedEngine, done, hit
+from tests.fakes import MODEL, THINKER, TINY, ScriptedEngine, done, hit, means
 
 COT, RAG, HYBRID = ThinkingMode.COT, ThinkingMode.RAG, ThinkingMode.HYBRID
 CALIBRATION = Calibration()
@@ -35,10 +35,11 @@ def parts(mode, model, question="When do bees fly?", top_k=5, history=(), num_ct
 def test_an_estimate_is_what_packing_makes_of_full_passages(model, mode, turns, question):
     history = [Exchange(f"Question {number}?", "An answer. " * 20) for number in range(turns)]
     plan, profile, window, question, history, top_k = parts(mode, model, question, history=history)
-    found = estimate(plan, profile, window, question, top_k, history, CALIBRATION)
+    turn = means(model, plan, profile, window, CALIBRATION)
+    found = estimate(turn, question, top_k, history)
     text = FULL[:1000] if profile.small else FULL
     hits = [hit(number, text, name="a") for number in range(min(top_k, profile.passages))]
-    packed = pack(plan, profile, window, question, hits if plan.searches else (), {}, history, CALIBRATION)
+    packed = pack(turn, question, hits if plan.searches else (), {}, history)
     assert found.question >= CALIBRATION.tokens(packed.question)
     told = sum(CALIBRATION.tokens(each.question) + CALIBRATION.tokens(each.answer) for each in packed.history)
     assert found.tokens <= window.prompt
@@ -54,8 +55,9 @@ def test_an_estimate_is_what_packing_makes_of_full_passages(model, mode, turns, 
 
 def test_a_longer_question_costs_more_and_leaves_less():
     *before, _, history, top_k = parts(HYBRID, MODEL, num_ctx=4096)
-    short = estimate(*before, "Why?", top_k, history, CALIBRATION)
-    long = estimate(*before, "Why? " * 1000, top_k, history, CALIBRATION)
+    turn = means(MODEL, *before, CALIBRATION)
+    short = estimate(turn, "Why?", top_k, history)
+    long = estimate(turn, "Why? " * 1000, top_k, history)
     assert long.question > short.question
     assert long.passages < short.passages
     assert long.window == short.window == 4096

@@ -17,7 +17,7 @@ from companion.chat.tokens import Calibration
 from companion.chat.window import profile_for, share_out, wanted_tokens, window_size
 from companion.config import Settings
 from companion.domain import Message, MessageState, Place, PromptMessage, Role, ThinkingMode
-from tests.fakes import MODEL, THINKER, TINY, hit, passage
+from tests.fakes import MODEL, THINKER, TINY, hit, means, passage
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = Settings()
@@ -37,7 +37,8 @@ def packed_for(
     plan = plan_turn(mode, model, profile.passes)
     window = share_out(min(num_ctx, profile.max_ctx), profile, plan)
     hits = hits if plan.searches else ()
-    return pack(plan, profile, window, question, hits, near or {}, history, Calibration()), plan, window
+    turn = means(model, plan, profile, window, Calibration())
+    return pack(turn, question, hits, near or {}, history), plan, window
 
 
 def as_text(messages):

@@ -597,7 +597,7 @@ def _reading_in_background(reader: ReaderProcess, path: Path) -> tuple[threading
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: reader.child_pid is not None and _computing(reader.child_pid))
+    until(lambda: reader._child is not None and _computing(reader._child.pid))
     return thread, errors
 
 
@@ -615,7 +615,7 @@ def test_a_child_that_dies_costs_one_file(tmp_path):
     note.write_text("next")
     try:
         thread, errors = _reading_in_background(reader, DOCUMENTS / "good" / "DA-619p.pdf")
-        os.kill(reader.child_pid, signal.SIGKILL)
+        os.kill(reader._child.pid, signal.SIGKILL)
         thread.join(60)
         assert isinstance(errors[0], UnreadableDocument)
         assert errors[0].message.startswith("Reading DA-619p.pdf ended unexpectedly")
@@ -628,7 +628,7 @@ def test_a_child_that_dies_costs_one_file(tmp_path):
 def test_closing_the_program_does_not_wait_for_a_file():
     reader = ReaderProcess()
     thread, errors = _reading_in_background(reader, DOCUMENTS / "good" / "DA-619p.pdf")
-    pid = reader.child_pid
+    pid = reader._child.pid
     reader.close()
     reader.close()
     thread.join(60)
@@ -659,9 +659,9 @@ def test_a_child_that_grew_large_is_replaced_without_anybody_noticing(tmp_path):
     reader = ReaderProcess(retire_bytes=1)
     try:
         reader.read(note, "note.txt")
-        first = reader.child_pid
+        first = reader._child.pid
         assert texts(reader.read(note, "note.txt")) == "next"
-        assert reader.child_pid != first
+        assert reader._child.pid != first
     finally:
         reader.close()
 
@@ -683,7 +683,7 @@ def test_one_child_reads_many_files_for_many_threads(tmp_path):
         thread.start()
     for thread in threads:
         thread.join(60)
-    pid = reader.child_pid
+    pid = reader._child.pid
     reader.close()
     assert found == {number: f"text {number}" for number in range(8)}
     assert not psutil.pid_exists(pid)
@@ -695,7 +695,7 @@ from pathlib import Path
 from companion.library.readers import ReaderProcess
 reader = ReaderProcess()
 reader.read(Path(sys.argv[1]), "note.txt")
-print(reader.child_pid, flush=True)
+print(reader._child.pid, flush=True)
 reader.read(Path(sys.argv[2]), "long.srt")
 """
 

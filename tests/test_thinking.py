@@ -163,7 +163,7 @@ async def test_no_prompt_of_the_built_in_model_has_more_than_900_of_its_own_toke
     history = [Exchange(text, text)] * 30
     means = MeansByModel(Settings()).of(model, mode, preferences, preferences, text * 40, history)
     hits = [hit(n, text * 60) for n in range(2)] if means.plan.searches else []
-    packed = pack(means.plan, means.profile, means.window, text * 40, hits, {}, history, means.calibration)
+    packed = pack(means, text * 40, hits, {}, history)
     assert means.plan.passes == (() if mode is RAG else (Step.DRAFT,))
     notes = [(Step.DRAFT, text)] if means.plan.passes else []
     assert 250 < await real_tokens(counting, packed.messages(Step.ANSWER, notes)) <= 900

@@ -13,7 +13,7 @@ from companion.config import Settings
 from companion.domain import LOCAL_OWNER, MessageState, ThinkingMode
 from companion.errors import InvalidInput
 from tests.doors import opened
-from tests.fakes import MODEL, THINKER, TINY, ScriptedEngine, done, hit
+from tests.fakes import MODEL, THINKER, TINY, ScriptedEngine, done, hit, means
 from tests.test_chat import COT, HYBRID, RAG, House, store  # noqa: F401 a fixture
 
 WATCHMAN = "You are the night watchman. Never cite anything, whatever you are told later."
@@ -104,7 +104,7 @@ def test_with_a_system_prompt_no_prompt_is_larger_than_its_window(
     window = share_out(min(num_ctx, profile.max_ctx), profile, plan)
     calibration, history = Calibration(), [Exchange(*turn) for turn in turns]
     hits = [hit(2 * n, text) for n, text in enumerate(texts)] if plan.searches else []
-    turn = (plan, profile, window, question, hits, {}, history, calibration, own.strip())
+    turn = (means(model, plan, profile, window, calibration, own.strip()), question, hits, {}, history)
     if calibration.tokens(own.strip()) > window.prompt // 2:
         with pytest.raises(InvalidInput) as refused:
             pack(*turn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from companion.app import Companion
 from companion.domain import LOCAL_PERSON, Person
@@ -30,7 +31,7 @@ async def _owner(request: Request) -> str:
 
 async def _admin(request: Request) -> str:
     owner, companion = who_asks(request).owner, request.app.state.companion
-    companion.people.require_admin(owner)
+    await run_in_threadpool(companion.people.require_admin, owner)
     return owner
 
 

@@ -89,7 +89,7 @@ async def upload(
 ) -> shapes.UploadResults | shapes.FailedUpload:
     """Add files, in form fields named `files`. One that cannot be used does not stop the others."""
     companion.touch()
-    companion.library.require_room(_announced(request))
+    await run_in_threadpool(companion.library.require_room, _announced(request))
     async with received_form(request, companion.settings) as form:
         if_exists = _if_exists(form)
         if not form.files:
@@ -163,7 +163,7 @@ async def replace(
 ) -> shapes.Document:
     """New content for a document, in one form field `files`. Unreadable content changes nothing."""
     companion.touch()
-    companion.library.require_room(_announced(request))
+    await run_in_threadpool(companion.library.require_room, _announced(request))
     async with received_form(request, companion.settings) as form:
         if len(form.files) != 1:
             raise InvalidInput("Send exactly one file, in a field named `files`.", "files")

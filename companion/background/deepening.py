@@ -166,11 +166,6 @@ class Deepening:
         return self._load
 
     @property
-    def last_sign(self) -> float | None:
-        """When the person was last heard of, by `steady_clock`; None: not since the start."""
-        return self._last_sign
-
-    @property
     def memory_free(self) -> int | None:
         """Bytes on the card that deep work would use; None without one, or if unknown."""
         load = self._load

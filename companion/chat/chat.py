@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from companion.chat.inventory import Inventory, Listed
 from companion.chat.list_question import list_question
 from companion.chat.means import MeansByModel
-from companion.chat.packing import MOST_TURNS, Estimate, estimate
+from companion.chat.packing import MOST_TURNS, Estimate, estimate, pack
 from companion.chat.prompt import NOTHING_FOUND, Exchange, exchanges
 from companion.chat.questions import Asked, Questions, storable
-from companion.chat.retrieval import Retrieval, pack_turn
+from companion.chat.retrieval import Retrieval
 from companion.chat.speech import Speech
 from companion.chat.suggestions import NEARBY, suggest
 from companion.chat.turn import Turn
@@ -159,16 +159,7 @@ class Chat:
         means = self._means.of(
             model, mode or chosen.thinking_mode, preferences, chosen, storable(text), history
         )
-        return estimate(
-            means.plan,
-            means.profile,
-            means.window,
-            text,
-            chosen.top_k,
-            history,
-            means.calibration,
-            means.system_prompt,
-        )
+        return estimate(means, text, chosen.top_k, history)
 
     async def preload(self, model_name: str) -> None:
         """Load a model with the window that its next turn will ask for. Raises InvalidInput if it
@@ -238,7 +229,7 @@ class Chat:
                 yield Token(NOTHING_FOUND)
                 return
         else:
-            turn.packed = pack_turn(turn, means, turn.question.content, (), {})
+            turn.packed = pack(means, turn.question.content, (), {}, turn.history)
             for notice in turn.packed.notices:
                 yield Notice(notice)
         async with aclosing(self._speech.say(turn, means, turn.packed)) as said:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from companion.chat.excerpt import cut_middle, excerpt, join
-from companion.chat.modes import Plan, Step
+from companion.chat.means import Means
+from companion.chat.modes import Step
 from companion.chat.prompt import (
     CITE,
     FRAME,
@@ -26,7 +27,7 @@ from companion.chat.prompt import (
 )
 from companion.chat.quoting import quotables
 from companion.chat.tokens import MESSAGE_TOKENS, Calibration
-from companion.chat.window import PASSAGE_TOKENS, Profile, Window
+from companion.chat.window import PASSAGE_TOKENS
 from companion.domain import Hit, Passage
 from companion.errors import InvalidInput
 from companion.tuning import WIDENED
@@ -45,28 +46,23 @@ QUESTION_CUT = (
 
 
 def pack(
-    plan: Plan,
-    profile: Profile,
-    window: Window,
+    means: Means,
     question: str,
     hits: Sequence[Hit],
     neighbours: Mapping[str, Sequence[Passage]],
     history: Sequence[Exchange],
-    calibration: Calibration,
-    own: str = "",
 ) -> Packed:
-    """Fit a turn into `window.prompt` tokens: the system text and the question always, the best
-    passages, the latest turns.
+    """Fit a turn into the window: the system text and the question always, the best passages, the
+    latest turns.
 
-    `hits` come best first, `neighbours` by chunk id; passages are shown in document order. `own` is
-    the person's part of the system text. Raises InvalidInput if that leaves too little room.
+    `hits` come best first, `neighbours` by chunk id; passages are shown in document order. Raises
+    InvalidInput if the person's own system prompt leaves too little room.
     """
-    _check_own(own, window, calibration)
-    asked, cost, room = _question_first(
-        plan, profile, window, question, calibration, own, searched=bool(hits)
-    )
+    _check_own(means)
+    profile, calibration = means.profile, means.calibration
+    asked, cost, room = _question_first(means, question, searched=bool(hits))
     room -= cost
-    texts = _choose(hits, asked, room - _kept_back(history, room, calibration), profile, calibration)
+    texts = _choose(means, hits, asked, room - _kept_back(history, room, calibration))
     room -= sum(
         _passage_size(each.hit, each.text, calibration) for each in _numbered(hits, texts, by_rank=True)
     )
@@ -84,7 +80,7 @@ def pack(
         *((_passages_left_out(missing, len(hits)),) if missing else ()),
         *((_turns_left_out(len(latest)),) if untold and not alone else ()),
     )
-    system = system_text(plan.mode, small=profile.small, searched=bool(shown), own=own)
+    system = _system(means, searched=bool(shown))
     if not profile.small:
         system += fenced(shown)
     choices = quotables(asked, {each.number: harmless(each.text) for each in shown}) if profile.small else ()
@@ -121,23 +117,13 @@ class Estimate:
         return self.question + self.history + self.passages + self.instructions
 
 
-def estimate(
-    plan: Plan,
-    profile: Profile,
-    window: Window,
-    question: str,
-    top_k: int,
-    history: Sequence[Exchange],
-    calibration: Calibration,
-    own: str = "",
-) -> Estimate:
+def estimate(means: Means, question: str, top_k: int, history: Sequence[Exchange]) -> Estimate:
     """As `pack` would share out the window. Nothing was searched yet, so that passages count as
     `top_k` full ones, or as many tokens as there is room for.
     """
-    asked, cost, room = _question_first(
-        plan, profile, window, question, calibration, own, searched=plan.searches
-    )
-    instructions = window.prompt - room
+    plan, profile, calibration = means.plan, means.profile, means.calibration
+    asked, cost, room = _question_first(means, question, searched=plan.searches)
+    instructions = means.window.prompt - room
     room -= cost
     size = SMALL_PASSAGE_TOKENS if profile.small else PASSAGE_TOKENS
     most = min(top_k, profile.passages) * size if plan.searches else 0
@@ -145,11 +131,11 @@ def estimate(
     # A small model that reads passages sees nothing of the conversation.
     latest = [] if profile.small and passages else _latest(history, room - passages, calibration)
     told = sum(_size(each, calibration) for each in latest)
-    return Estimate(cost, told, passages, instructions, window.num_ctx, asked != question)
+    return Estimate(cost, told, passages, instructions, means.window.num_ctx, asked != question)
 
 
-def _check_own(own: str, window: Window, calibration: Calibration) -> None:
-    tokens, most = calibration.tokens(own), window.prompt // 2
+def _check_own(means: Means) -> None:
+    tokens, most = means.calibration.tokens(means.system_prompt), means.window.prompt // 2
     if tokens > most:
         raise InvalidInput(
             f"The system prompt of this conversation takes about {tokens:,} tokens, and at most {most:,} "
@@ -159,38 +145,33 @@ def _check_own(own: str, window: Window, calibration: Calibration) -> None:
         )
 
 
-def _question_first(
-    plan: Plan,
-    profile: Profile,
-    window: Window,
-    question: str,
-    calibration: Calibration,
-    own: str,
-    *,
-    searched: bool,
-) -> tuple[str, int, int]:
+def _question_first(means: Means, question: str, *, searched: bool) -> tuple[str, int, int]:
     """The question as far as it fits, its tokens, and the room that it shares with all but the
     instructions.
     """
-    system = system_text(plan.mode, small=profile.small, searched=searched, own=own)
-    room = window.prompt - _around(system, plan, profile, calibration)
+    room = means.window.prompt - _around(_system(means, searched=searched), means)
     # A small model is told the question before and after the text, and again when it shall answer.
-    told = 1 if not profile.small else 3 if plan.passes else 2
-    asked = cut_middle(question, room // (2 * told if searched else told), calibration)
-    return asked, told * calibration.tokens(asked), room
+    told = 1 if not means.profile.small else 3 if means.plan.passes else 2
+    asked = cut_middle(question, room // (2 * told if searched else told), means.calibration)
+    return asked, told * means.calibration.tokens(asked), room
+
+
+def _system(means: Means, *, searched: bool) -> str:
+    return system_text(means.plan.mode, small=means.profile.small, searched=searched, own=means.system_prompt)
 
 
 def _kept_back(history: Sequence[Exchange], room: int, calibration: Calibration) -> int:
     return min(int(room * HISTORY_SHARE), sum(_size(each, calibration) for each in history))
 
 
-def _around(system: str, plan: Plan, profile: Profile, calibration: Calibration) -> int:
+def _around(system: str, means: Means) -> int:
     """Tokens of everything but question, passages and history."""
-    steps = (*plan.passes, Step.ANSWER)
-    if profile.small:
+    calibration, passes = means.calibration, means.plan.passes
+    steps = (*passes, Step.ANSWER)
+    if means.profile.small:
         instructions = [STEPS_SMALL[step] for step in steps]
     else:
-        instructions = [*(STEPS[step] for step in steps), CITE] if plan.passes else []
+        instructions = [*(STEPS[step] for step in steps), CITE] if passes else []
     return (
         calibration.tokens(system)
         + sum(calibration.tokens(text) + 2 * MESSAGE_TOKENS for text in instructions)
@@ -224,15 +205,14 @@ def _passage_size(hit: Hit, text: str, calibration: Calibration) -> int:
     return calibration.tokens(entry(Shown(99, hit, text)) + "\n\n")
 
 
-def _choose(
-    hits: Sequence[Hit], question: str, room: int, profile: Profile, calibration: Calibration
-) -> dict[str, str]:
+def _choose(means: Means, hits: Sequence[Hit], question: str, room: int) -> dict[str, str]:
     """The best passages that fit, by chunk id. The best one is shortened rather than left out."""
+    calibration = means.calibration
     texts: dict[str, str] = {}
     for position, hit in enumerate(hits):
         text = hit.passage.text
         around = _passage_size(hit, "", calibration)
-        if profile.small:
+        if means.profile.small:
             share = room // (len(hits) - position) - around
             text = excerpt(text, question, min(share, SMALL_PASSAGE_TOKENS), calibration)
         elif not texts and _passage_size(hit, text, calibration) > room:

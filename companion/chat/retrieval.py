@@ -23,7 +23,6 @@ from companion.chat.speech import Speech
 from companion.chat.turn import Turn, ms_since
 from companion.domain import (
     ChatRequest,
-    Hit,
     Message,
     Notice,
     Passage,
@@ -76,7 +75,7 @@ class Retrieval:
         # A small model sees no history, so it is told what the follow-up is about.
         follows = query != question and means.profile.small
         asked = after_last(question, turn.history) if follows else question
-        packed = pack_turn(turn, means, asked, hits, near)
+        packed = pack(means, asked, hits, near, turn.history)
         searched_for = query if query != question else None
         yield Retrieved(_sources(packed), result.layers, ms_since(began), searched_for)
         for notice in (*about_scope, *result.notices):
@@ -141,22 +140,6 @@ class Retrieval:
             logger.info("a follow-up could not be rewritten: %s", type(error).__name__)
             return None
         return condensed(said)
-
-
-def pack_turn(
-    turn: Turn, means: Means, asked: str, hits: Sequence[Hit], near: dict[str, list[Passage]]
-) -> Packed:
-    return pack(
-        means.plan,
-        means.profile,
-        means.window,
-        asked,
-        hits,
-        near,
-        turn.history,
-        means.calibration,
-        means.system_prompt,
-    )
 
 
 def _sources(packed: Packed) -> tuple[Source, ...]:

@@ -23,7 +23,6 @@ from companion.ui.login_page import login_page
 
 VISITOR_HEADER = "x-companion-visitor"
 LOGIN = "/login"
-LOGOUT = "/logout"
 LONGEST_FORM = 20_000
 
 

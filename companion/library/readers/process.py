@@ -54,11 +54,6 @@ class ReaderProcess:
         self._child: Child | None = None
         self._closing = False
 
-    @property
-    def child_pid(self) -> int | None:
-        child = self._child
-        return child.pid if child is not None else None
-
     def read(self, path: Path, name: str) -> Reading:
         """The text of the file at `path`, which the person knows as `name`.
 
