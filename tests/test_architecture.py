@@ -16,12 +16,13 @@ FLOORS = {
     "storage": 1, "inference": 1,
     "library": 2, "costs": 2,
     "chat": 3, "background": 3, "quality": 3, "conditions": 3, "embedding": 3, "direct": 3,
-    "backup": 3, "people": 3,
+    "backup": 3, "people": 3, "options": 3,
     "app": 4, "doctor": 4,
     "api": 5, "ui": 5,
     "door": 6,
     "web": 7,
-    "cli": 8, "__main__": 9, "__init__": 9,
+    "reach": 8,
+    "cli": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 
 # The ground floor has an order of its own: what each may see of the rest of it.

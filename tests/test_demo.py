@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from companion.cli import settings_from
 from companion.config import REPOSITORY, of_a_space
 from companion.domain import SAMPLE_OWNER
+from companion.options import settings_from
 from companion.people.visitors import Visitors
 from companion.storage.store import Store
 from tests.fakes import done

@@ -318,7 +318,7 @@ def test_help_shows_every_option(capsys):
 
 SERVED_FIRST = """
 import json, sys
-from companion.cli import settings_from
+from companion.options import settings_from
 from companion.config import place_uploads
 settings = settings_from(json.loads(sys.argv[1]))
 place_uploads(settings)

@@ -135,7 +135,7 @@ def step(watch: Watch, signs: Signs) -> Step:
     """One step. The same memory and signs give the same step."""
     watch = _take_in(watch, signs)
     if watch.state is WorkState.RESTORING and not (watch.recalled and signs.restored):
-        taken = _restore(watch, signs)
+        taken = _restore(watch)
     elif watch.state is WorkState.DEEPENING:
         taken = _deepen(watch, signs)
     else:
@@ -377,7 +377,7 @@ def _kill(watch: Watch, reason: Reason) -> Step:
     return Step(watch, Command.KILL, 0.0, reason, False)
 
 
-def _restore(watch: Watch, signs: Signs) -> Step:
+def _restore(watch: Watch) -> Step:
     if not watch.recalled:
         return Step(replace(watch, recalled=True), Command.RESTORE, SOON_S, watch.ended, False)
     return Step(watch, Command.NONE, SOON_S, watch.ended, False)
