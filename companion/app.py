@@ -22,8 +22,8 @@ import filelock
 from companion.background.deep_choice import Opener
 from companion.background.deep_status import DeepStatus
 from companion.background.deepening import Deepening, Quiet
-from companion.background.gpu import LoadReader
 from companion.background.light_change import LightChange, Loader
+from companion.background.machine_load import LoadReader
 from companion.background.residency import Residency
 from companion.background.upkeep import Upkeep
 from companion.background.worker import Worker

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from companion import __version__
 from companion.app import Companion, build
-from companion.background.gpu import LoadReader
+from companion.background.machine_load import LoadReader
 from companion.backup.restore import restore
 from companion.backup.take import take
 from companion.config import Settings, place_uploads

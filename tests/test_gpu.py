@@ -11,13 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from companion.background import gpu
+from companion.background.machine_load import on_battery
+from companion.background.processor import Processor
 from companion.config import REPOSITORY
 from tests.waiting import until
 
 READER = """
 import dataclasses, json, sys
-from companion.background.gpu import LoadReader
+from companion.background.machine_load import LoadReader
 reader = LoadReader()
 for line in sys.stdin:
     ask = json.loads(line)
@@ -320,7 +321,7 @@ def test_without_a_driver_the_processor_is_watched_and_said_so(without_driver):
     first = without_driver.read()
     assert (first["source"], first["others_percent"]) == ("cpu", None)
     assert first["notice"] == "How busy the processor is, is being measured."
-    time.sleep(gpu.Processor.SHORTEST_S)
+    time.sleep(Processor.SHORTEST_S)
     load = without_driver.read()
     assert 0 <= load["others_percent"] <= load["percent"] <= 100
     assert load["notice"] == "No NVIDIA card was found, so the processor is watched instead."
@@ -364,7 +365,7 @@ BURN = "while True: pass"
 def looked_beside(process):
     """What the processor says after another's work, and the least share of it that was the other's."""
     whole = sum(psutil.cpu_times())
-    processor, before = gpu.Processor(), sum(process.cpu_times()[:2])
+    processor, before = Processor(), sum(process.cpu_times()[:2])
     until(lambda: sum(process.cpu_times()[:2]) - before > 0.8)
     spent = sum(process.cpu_times()[:2]) - before
     load = processor.read()
@@ -394,7 +395,7 @@ def test_the_work_of_others_is_not_subtracted_from_the_processors_load():
 
 
 def test_two_looks_at_the_processor_in_quick_succession_say_the_same():
-    processor = gpu.Processor()
+    processor = Processor()
     time.sleep(processor.SHORTEST_S)
     first = processor.read()
     assert processor.read().others_percent == first.others_percent is not None
@@ -422,13 +423,13 @@ def battery(tmp_path, monkeypatch):
 )
 def test_a_machine_on_its_battery_is_told_from_one_at_the_mains(battery, status, expected):
     battery(status=status, energy_now="50", energy_full="100", power_now="5", capacity="50")
-    assert gpu.on_battery() is expected
+    assert on_battery() is expected
 
 
 def test_a_machine_without_a_battery_is_not_on_battery(battery):
-    assert not gpu.on_battery()
+    assert not on_battery()
 
 
 def test_a_battery_whose_files_say_nonsense_is_not_taken_for_one(battery):
     battery(status="?", energy_now="nan", energy_full="x", capacity="")
-    assert not gpu.on_battery()
+    assert not on_battery()

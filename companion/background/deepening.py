@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from companion.background import idle
 from companion.background.deep_choice import DeepChoice, Opener
 from companion.background.deep_status import DeepStatus, Sample
-from companion.background.gpu import LoadReader
 from companion.background.idle import Command, Signs, Step, Watch
+from companion.background.machine_load import LoadReader
 from companion.background.micro_batches import Batch, MicroBatches
 from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
 from companion.domain import MachineLoad, Reason, RunOutcome, Why, WorkState

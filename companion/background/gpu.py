@@ -1,21 +1,18 @@
-"""How busy is the machine with the work of others? Its graphics card, else its processor.
+"""How busy are the graphics cards with the work of others?
 
-Knows NVML, process ids, processor times and the battery. It does not know what is idle, when it
-is asked, or what is done about it. What it cannot find out is None, never 0.
+Knows NVML and process ids. It does not know what is idle, when it is asked, or what is done about it.
+What it cannot find out is None, never 0.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import psutil
-
-from companion.domain import CardLoad, MachineLoad
+from companion.domain import CardLoad
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +32,6 @@ PACKAGE_MISSING = -1
 
 NO_CARD = "No NVIDIA card was found, so the processor is watched instead."
 NO_DRIVER = "The NVIDIA driver is not loaded, so the processor is watched instead."
-MEASURING = "How busy the processor is, is being measured."
 SENTENCES = {
     PACKAGE_MISSING: "How busy the graphics card is cannot be asked: install requirements.txt again,"
     " the package nvidia-ml-py is missing or another one is in its place.",
@@ -57,80 +53,6 @@ HIDDEN = "Whose work keeps {name} busy, its driver does not tell."
 
 SAME_AFTER_NEW_START = frozenset({NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, FUNCTION_NOT_FOUND})
 """What a new start of NVML does not change; all else might be a sleep of the machine."""
-
-
-class LoadReader:
-    """Reads how busy the machine is. For one thread; `close` at the end."""
-
-    def __init__(self) -> None:
-        self._cards = Cards()
-        self._processor = Processor()
-        self._last_notice: str | None = None
-
-    def read(self, own: Collection[int] = (), *, elsewhere: bool = False) -> MachineLoad:
-        """The load now; takes milliseconds, raises nothing.
-
-        `own`: process ids of our children that work on the card. `elsewhere`: our work is done by a
-        program that is not our child (Ollama), so nothing can be subtracted.
-        """
-        # Asked each time, so that it knows the last seconds whenever it is needed.
-        processor = self._processor.read()
-        try:
-            load = _of_cards(self._cards.read(own, elsewhere=elsewhere))
-        except NoCards as reason:
-            load = replace(processor, notice=processor.notice or str(reason))
-            if elsewhere:
-                load = replace(load, others_percent=None)
-        except Unanswered as error:
-            load = MachineLoad("gpu", notice=error.sentence())
-        self._say(load.notice)
-        return replace(load, on_battery=on_battery())
-
-    def free_on(self, card_id: str) -> int | None:
-        """Bytes free on a card that was read; nothing else is asked. None if unknown."""
-        return self._cards.free_on(card_id)
-
-    def close(self) -> None:
-        """Let go of the driver; may be called twice, and a later `read` starts anew."""
-        self._cards.close()
-
-    def _say(self, notice: str | None) -> None:
-        if notice != self._last_notice:
-            log.info("%s", notice or "How busy the machine is can be read again.")
-        self._last_notice = notice
-
-
-def _of_cards(cards: tuple[CardLoad, ...]) -> MachineLoad:
-    """The machine is as busy as the largest card that says how busy it is."""
-    known = [card for card in cards if card.percent is not None]
-    notice = next((card.notice for card in cards if card.notice), None)
-    if not known:
-        return MachineLoad("gpu", cards=cards, notice=notice)
-    # The first of equals, so that the same card is watched each time.
-    watched = max(known, key=lambda card: card.memory_total or 0)
-    return MachineLoad(
-        "gpu",
-        percent=watched.percent,
-        others_percent=watched.others_percent,
-        memory_free=watched.memory_free,
-        memory_total=watched.memory_total,
-        watched=watched.card_id,
-        cards=cards,
-        notice=watched.notice or notice,
-    )
-
-
-def on_battery() -> bool:
-    """Whether the machine runs on its battery, as far as anybody knows."""
-    try:
-        battery = psutil.sensors_battery()
-    # Not on every system, and some laptops' files say nonsense.
-    except (AttributeError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError):
-        return False
-    return battery is not None and battery.power_plugged is False
-
-
-# --- graphics cards ---------------------------------------------------------------------
 
 
 class NoCards(Exception):
@@ -337,69 +259,3 @@ def _text(value: str | bytes) -> str:
 def _percent(value: int) -> int | None:
     """Beyond 100 it is not a percentage, so nothing is known."""
     return int(value) if 0 <= value <= 100 else None
-
-
-# --- the processor ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Seconds of all cores since the machine started, and of each process of ours."""
-
-    total: float
-    busy: float
-    own: dict[tuple[int, float], float]
-
-
-class Processor:
-    """The processor's load between two reads, ours subtracted: this process and its children."""
-
-    SHORTEST_S = 0.5
-    """A shorter time between two reads counts too few ticks to mean anything."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._read_at = clock()
-        self._before = _times()
-        self._load = MachineLoad("cpu", notice=MEASURING)
-
-    def read(self) -> MachineLoad:
-        """Raises nothing. Asked again too soon, it says the same as before."""
-        memory = psutil.virtual_memory()
-        if self._clock() - self._read_at >= self.SHORTEST_S:
-            self._read_at = self._clock()
-            before, self._before = self._before, _times()
-            self._load = _between(before, self._before)
-        return replace(self._load, memory_free=memory.available, memory_total=memory.total)
-
-
-def _between(before: _Times, after: _Times) -> MachineLoad:
-    total = after.total - before.total
-    if total <= 0:
-        return MachineLoad("cpu", notice=MEASURING)
-    busy = after.busy - before.busy
-    own = sum(spent - before.own.get(process, 0.0) for process, spent in after.own.items())
-    return MachineLoad("cpu", percent=_share(busy, total), others_percent=_share(busy - own, total))
-
-
-def _share(part: float, whole: float) -> int:
-    return round(100 * min(1.0, max(0.0, part / whole)))
-
-
-def _times() -> _Times:
-    now = psutil.cpu_times()
-    # Linux counts a guest's time as the user's, too.
-    guests = getattr(now, "guest", 0.0) + getattr(now, "guest_nice", 0.0)
-    total = sum(now) - guests
-    return _Times(total, total - now.idle - getattr(now, "iowait", 0.0), dict(_own_times()))
-
-
-def _own_times() -> Iterator[tuple[tuple[int, float], float]]:
-    """A child that ended between two reads is missing: its last seconds count as another's."""
-    me = psutil.Process()
-    for process in (me, *me.children(recursive=True)):
-        try:
-            spent, started = process.cpu_times(), process.create_time()
-        except psutil.Error:
-            continue
-        yield (process.pid, started), spent.user + spent.system

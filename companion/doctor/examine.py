@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from companion.background.gpu import LoadReader
+from companion.background.machine_load import LoadReader
 from companion.config import Settings
 from companion.doctor import findings
 from companion.doctor.findings import Finding, FolderFacts, WeightsState

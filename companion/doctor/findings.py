@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from companion.background.gpu import MEASURING, NO_CARD
+from companion.background.gpu import NO_CARD
+from companion.background.processor import MEASURING
 from companion.config import Mode, is_loopback
 from companion.domain import MachineLoad
 from companion.storage import sqlite

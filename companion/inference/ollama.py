@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -22,13 +20,9 @@ import ollama
 
 from companion.domain import (
     ChatRequest,
-    EngineDone,
     EnginePiece,
     ModelInfo,
     PullProgress,
-    Thought,
-    Token,
-    Usage,
 )
 from companion.errors import (
     EngineBusy,
@@ -38,6 +32,21 @@ from companion.errors import (
     EngineUnavailable,
     ModelMissing,
     StreamBroken,
+)
+from companion.inference.ollama_json import (
+    UNREADABLE,
+    EmbeddingFacts,
+    Json,
+    chat_body,
+    digest_of,
+    embedding_facts,
+    full_name,
+    is_remote,
+    model_info,
+    name_of,
+    objects,
+    pieces,
+    pull_progress,
 )
 
 CONNECT_TIMEOUT_S = 3.0
@@ -53,10 +62,6 @@ EMBEDDING_KEEP_ALIVE = "30s"
 LONGEST_QUOTE = 200
 
 CUT_OFF = "The answer was cut off because the connection to Ollama broke; try again."
-UNREADABLE = "The answer was cut off because Ollama sent something unreadable; try again."
-
-Json = dict[str, Any]
-
 # The client lets five families of errors through; AttributeError and TypeError are what it
 # makes of JSON that is not an object.
 FAILURES = (
@@ -69,18 +74,6 @@ FAILURES = (
     TypeError,
     AttributeError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingFacts:
-    """An embedding model as Ollama describes it."""
-
-    digest: str
-    dimension: int | None
-    context_length: int | None
-    """Tokens."""
-    size: int | None
-    """Bytes on disk."""
 
 
 class Ollama:
@@ -102,9 +95,9 @@ class Ollama:
 
     async def models(self) -> list[ModelInfo]:
         """All it has, in its order, newest first: chat and embedding models, local and cloud."""
-        tags = _objects(await self._ask("GET", "/api/tags"), "models")
+        tags = objects(await self._ask("GET", "/api/tags"), "models")
         running, _ = await asyncio.gather(self._running_if_told(), self._show_new(tags))
-        return [_model_info(tag, self._shown.get(_digest(tag), {}), running) for tag in tags]
+        return [model_info(tag, self._shown.get(digest_of(tag), {}), running) for tag in tags]
 
     async def version(self) -> str:
         return str((await self._ask("GET", "/api/version")).get("version", ""))
@@ -116,9 +109,9 @@ class Ollama:
         while Ollama is silent. Raises the `EngineError` that fits.
         """
         first_s = max(self._silence_timeout_s, self._load_timeout_s)
-        async with aclosing(self._lines("/api/chat", _chat_body(request), request.model, first_s)) as lines:
+        async with aclosing(self._lines("/api/chat", chat_body(request), request.model, first_s)) as lines:
             async for line in lines:
-                for piece in _pieces(line):
+                for piece in pieces(line):
                     yield piece
                 if line.get("done") is True:
                     return
@@ -147,18 +140,12 @@ class Ollama:
 
     async def embedding_facts(self, model: str) -> EmbeddingFacts:
         """What tells an embedding model from another, without loading it. Raises `ModelMissing`."""
-        tags = _objects(await self._ask("GET", "/api/tags"), "models")
-        tag = next((tag for tag in tags if full_name(_name(tag)) == full_name(model)), None)
-        if tag is None or _is_remote(tag):
+        tags = objects(await self._ask("GET", "/api/tags"), "models")
+        tag = next((tag for tag in tags if full_name(name_of(tag)) == full_name(model)), None)
+        if tag is None or is_remote(tag):
             raise ModelMissing(f"Ollama has no model named {model} here; pull it with `ollama pull {model}`.")
         shown = await self._ask("POST", "/api/show", {"model": model}, model=model)
-        info = _object(shown, "model_info")
-        return EmbeddingFacts(
-            digest=_digest(tag),
-            dimension=_whole(info.get(f"{info.get('general.architecture')}.embedding_length")),
-            context_length=_context_length(info),
-            size=_whole(tag.get("size")),
-        )
+        return embedding_facts(tag, shown)
 
     async def embed(self, model: str, texts: Sequence[str], num_ctx: int) -> list[list[float]]:
         """A row for each text, as long as Ollama makes it; a text longer than the window is cut.
@@ -183,7 +170,7 @@ class Ollama:
         try:
             async with aclosing(self._lines("/api/pull", body, model, patience_s, patience_s)) as lines:
                 async for line in lines:
-                    yield _pull_progress(line)
+                    yield pull_progress(line)
                     if line.get("status") == "success":
                         return
         except EngineError as error:
@@ -257,8 +244,8 @@ class Ollama:
 
     async def _running(self) -> dict[str, Json]:
         """What is in memory, under its full name."""
-        running = _objects(await self._ask("GET", "/api/ps"), "models")
-        return {full_name(_name(model)): model for model in running}
+        running = objects(await self._ask("GET", "/api/ps"), "models")
+        return {full_name(name_of(model)): model for model in running}
 
     async def _running_if_told(self) -> dict[str, Json]:
         try:
@@ -269,7 +256,7 @@ class Ollama:
     async def _show_new(self, tags: Iterable[Json]) -> None:
         """Read the details of models not seen before; a changed model has another digest."""
         # Asking about a cloud model may make Ollama ask its maker.
-        local = {_digest(tag): _name(tag) for tag in tags if not _is_remote(tag)}
+        local = {digest_of(tag): name_of(tag) for tag in tags if not is_remote(tag)}
         self._shown = {digest: shown for digest, shown in self._shown.items() if digest in local}
         turn = asyncio.Semaphore(SHOWN_AT_ONCE)
 
@@ -346,55 +333,6 @@ async def _close(client: ollama.AsyncClient) -> None:
     await client.close()  # type: ignore[no-untyped-call]
 
 
-def _chat_body(request: ChatRequest) -> Json:
-    body: Json = {
-        "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        "stream": True,
-        "options": {
-            "num_ctx": request.num_ctx,
-            "temperature": request.temperature,
-            "num_predict": request.max_tokens,
-        },
-    }
-    # A model that cannot think answers 400 to any value.
-    return body if request.think is None else {**body, "think": request.think}
-
-
-def _pieces(line: Json) -> Iterator[EnginePiece]:
-    message = line.get("message", {})
-    if not isinstance(message, dict):
-        raise StreamBroken(UNREADABLE)
-    if thinking := message.get("thinking"):
-        yield Thought(str(thinking))
-    if content := message.get("content"):
-        yield Token(str(content))
-    if line.get("done") is True:
-        yield EngineDone("length" if line.get("done_reason") == "length" else "stop", _usage(line))
-
-
-def _usage(line: Json) -> Usage:
-    return Usage(
-        prompt_tokens=_whole(line.get("prompt_eval_count")),
-        # Of newer ones; the count above is of the whole prompt all the same.
-        cached_tokens=_whole(line.get("prompt_eval_cached_count")),
-        answer_tokens=_whole(line.get("eval_count")),
-        load_ms=_milliseconds(line.get("load_duration")),
-        prompt_ms=_milliseconds(line.get("prompt_eval_duration")),
-        answer_ms=_milliseconds(line.get("eval_duration")),
-    )
-
-
-def _pull_progress(line: Json) -> PullProgress:
-    layer = line.get("digest")
-    return PullProgress(
-        status=str(line.get("status", "")),
-        completed=_whole(line.get("completed")),
-        total=_whole(line.get("total")),
-        layer=str(layer) if layer else None,
-    )
-
-
 # What Ollama says when a download breaks off, in Go's words.
 NO_ROOM = ("no space left", "not enough space", "disk quota")
 NO_WAY = ("no such host", "dial tcp", "i/o timeout", "unreachable", "tls handshake", "max retries", "eof")
@@ -426,97 +364,9 @@ def _cut_off(model: str) -> str:
     return f"The download of {model} was cut off; start it again, it goes on where it stopped."
 
 
-def _model_info(tag: Json, shown: Json, running: dict[str, Json]) -> ModelInfo:
-    name = _name(tag)
-    details = _object(tag, "details")
-    in_memory = running.get(full_name(name))
-    told = in_memory or {}
-    return ModelInfo(
-        name=name,
-        engine="ollama",
-        size=_whole(tag.get("size")),
-        context_length=_context_length(_object(shown, "model_info")),
-        capabilities=_capabilities(tag, shown),
-        loaded=in_memory is not None,
-        remote=_is_remote(tag),
-        parameter_size=details.get("parameter_size") or None,
-        quantization=details.get("quantization_level") or None,
-        memory=_whole(told.get("size")),
-        vram=_whole(told.get("size_vram")),
-        expires_at=_moment(told.get("expires_at")),
-        loaded_window=_whole(told.get("context_length")),
-        thinks_in_levels=_thinks_in_levels(tag, shown),
-    )
-
-
-def _context_length(model_info: Json) -> int | None:
-    return _whole(model_info.get(f"{model_info.get('general.architecture')}.context_length"))
-
-
-def _capabilities(tag: Json, shown: Json) -> tuple[str, ...]:
-    """As told; a server too old or too slow to tell is judged by the model's family."""
-    told = shown.get("capabilities") or tag.get("capabilities")
-    if isinstance(told, list):
-        return tuple(str(capability) for capability in told)
-    return ("embedding",) if "bert" in str(_object(tag, "details").get("family")) else ("completion",)
-
-
-def _thinks_in_levels(tag: Json, shown: Json) -> bool:
-    """No capability tells it: the template asks for the level, or the family is known for it."""
-    family = str(_object(tag, "details").get("family"))
-    return ".ThinkLevel" in str(shown.get("template")) or family.replace("-", "") == "gptoss"
-
-
-def _is_remote(tag: Json) -> bool:
-    return bool(tag.get("remote_host") or tag.get("remote_model")) or is_cloud_name(_name(tag))
-
-
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _name(model: Json) -> str:
-    return str(model.get("name") or model.get("model") or "")
-
-
-def is_cloud_name(name: str) -> bool:
-    """`gpt-oss:120b-cloud`, `minimax-m2:cloud`: how Ollama names what it passes on to the maker."""
-    return name.lower().endswith("cloud")
-
-
-def full_name(name: str) -> str:
-    """`llama3.2` and `llama3.2:latest` are one model; a colon may also stand before a port."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
-def _digest(tag: Json) -> str:
-    return str(tag.get("digest") or _name(tag))
-
-
-def _objects(answer: Json, key: str) -> list[Json]:
-    values = answer.get(key)
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def _object(answer: Json, key: str) -> Json:
-    value = answer.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(value)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _milliseconds(nanoseconds: object) -> float | None:
-    return nanoseconds / 1e6 if isinstance(nanoseconds, int) else None

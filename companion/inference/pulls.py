@@ -20,7 +20,7 @@ from enum import StrEnum
 from companion.domain import PullProgress
 from companion.errors import CompanionError, Conflict, EngineError, InvalidInput, Refused
 from companion.inference.catalog import Catalog
-from companion.inference.ollama import full_name, is_cloud_name
+from companion.inference.ollama_json import full_name, is_cloud_name
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import gradio as gr
 from companion.app import Companion
 from companion.errors import CompanionError
 from companion.inference.catalog import RECOMMENDED
-from companion.inference.ollama import full_name
+from companion.inference.ollama_json import full_name
 from companion.inference.pulls import PullState, PullStatus
 from companion.ui.here import AT_ONCE, QUEUED, Here, Update, html, now, owner_of, piece, told, warn, zone_of
 from companion.ui.render.models import model_list, offers

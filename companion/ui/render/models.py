@@ -11,7 +11,7 @@ from html import escape
 
 from companion.domain import ModelInfo, ThinkingMode
 from companion.inference.catalog import Recommended, Situation
-from companion.inference.ollama import full_name, is_cloud_name
+from companion.inference.ollama_json import full_name, is_cloud_name
 from companion.inference.pulls import PullState, PullStatus
 from companion.ui.render.pieces import quiet
 from companion.ui.render.words import duration, moment, size
