@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from companion.config import REPOSITORY, Settings, quiet_libraries
-from companion.inference import weights
+from companion.inference import known_weights, weights
 from companion.inference.embedders import OnnxEmbedder
 from tests.desk import NOTE, at_a_desk
 
@@ -143,7 +143,7 @@ def light_folder(weights_settings):
 @pytest.fixture(scope="session")
 def builtin_gguf(weights_settings):
     with NETWORK.lifted():
-        return weights.fetch(weights.BUILTIN_CHAT_MODEL, weights_settings)
+        return weights.fetch(known_weights.BUILTIN_CHAT_MODEL, weights_settings)
 
 
 @pytest.fixture(scope="session")

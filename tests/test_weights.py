@@ -15,8 +15,8 @@ from huggingface_hub import constants
 
 from companion.config import PACKAGED_WEIGHTS, REPOSITORY, Settings
 from companion.errors import WeightsMissing
-from companion.inference import weights
-from companion.inference.weights import Weights
+from companion.inference import known_weights, weight_packages, weights
+from companion.inference.known_weights import Weights
 
 SAFETENSORS = b"\x02\0\0\0\0\0\0\0{}" + b"w" * 5000
 FILES = {
@@ -85,7 +85,7 @@ def shelf(tmp_path, monkeypatch, no_hub):
         name="split", packages=("tiny-part-1", "tiny-part-2"), inside="split/", split=True, **common
     )
     for model in (tiny, split):
-        monkeypatch.setitem(weights.PACKAGED, model.name, model)
+        monkeypatch.setitem(known_weights.PACKAGED, model.name, model)
     return requirements
 
 
@@ -130,7 +130,7 @@ def test_a_package_with_other_weights_than_expected_is_refused(shelf, settings, 
         name="tiny", repository="owner/tiny", packages=("tiny-model",),
         inside="tiny_model/model/", sha256=digest(b"what was expected"),
     )  # fmt: skip
-    monkeypatch.setitem(weights.PACKAGED, "tiny", other)
+    monkeypatch.setitem(known_weights.PACKAGED, "tiny", other)
     with pytest.raises(WeightsMissing, match="not the right ones"):
         weights.fetch("tiny", settings, requirements=shelf)
     assert weights.locate("tiny", settings) is None
@@ -231,9 +231,9 @@ def test_the_built_in_model_may_be_another_file(settings, tmp_path):
 
 
 def test_every_package_of_the_table_has_a_pinned_hash():
-    for model in weights.PACKAGED.values():
+    for model in known_weights.PACKAGED.values():
         for package in model.packages:
-            requirement, hashes = weights.read_requirement(package, PACKAGED_WEIGHTS)
+            requirement, hashes = weight_packages.read_requirement(package, PACKAGED_WEIGHTS)
             assert "==" in requirement
             assert [len(h) for h in hashes] == [64]
 
@@ -246,7 +246,8 @@ def test_the_command_explains_itself(capsys):
 
 def test_the_command_says_where_the_weights_are(light_folder, builtin_gguf):
     done = subprocess.run(
-        [sys.executable, "-m", "companion.inference.weights", "all-MiniLM-L6-v2", weights.BUILTIN_CHAT_MODEL],
+        [sys.executable, "-m", "companion.inference.weights", "all-MiniLM-L6-v2",
+         known_weights.BUILTIN_CHAT_MODEL],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.split() == [str(light_folder), str(builtin_gguf)]
@@ -254,8 +255,8 @@ def test_the_command_says_where_the_weights_are(light_folder, builtin_gguf):
 
 def test_the_real_weights_are_the_pinned_ones(light_folder, builtin_gguf):
     for name, file in (("all-MiniLM-L6-v2", light_folder / "model.safetensors"),
-                       (weights.BUILTIN_CHAT_MODEL, builtin_gguf)):  # fmt: skip
-        assert digest(file.read_bytes()) == weights.PACKAGED[name].sha256
+                       (known_weights.BUILTIN_CHAT_MODEL, builtin_gguf)):  # fmt: skip
+        assert digest(file.read_bytes()) == known_weights.PACKAGED[name].sha256
 
 
 # --- the hub ----------------------------------------------------------------------------

@@ -26,9 +26,10 @@ from companion.doctor.probe import probe_index
 from companion.domain import MachineLoad
 from companion.errors import CompanionError, EngineError, WeightsMissing
 from companion.inference.files import sha256
+from companion.inference.known_weights import BUILTIN_CHAT_MODEL
 from companion.inference.ollama import Ollama
 from companion.inference.ollama_embedder import PREFIX as OLLAMA_PREFIX
-from companion.inference.weights import BUILTIN_CHAT_MODEL, MANIFEST, embedder_here, locate
+from companion.inference.weights import MANIFEST, embedder_here, locate
 from companion.storage import sqlite
 from companion.storage.snapshot import snapshot
 from companion.storage.space import Space

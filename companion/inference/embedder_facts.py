@@ -14,6 +14,8 @@ from companion.config import Settings
 from companion.errors import EmbedderError
 from companion.inference import weights
 from companion.inference.deep import CARD_CONTEXT_BYTES, PROCESS_BYTES, count_parameters
+from companion.inference.hub import ask_hub
+from companion.inference.known_weights import find
 from companion.inference.recipe import read_recipe
 
 
@@ -68,9 +70,9 @@ def embedder_facts(name: str, settings: Settings) -> EmbedderFacts:
     if settings.offline:
         raise weights.not_here(name)
     known = suggested(name)
-    if known is not None and weights.find(name).packages:
+    if known is not None and find(name).packages:
         return _facts(name, known.size, known.parameters, known.working)
-    size, parameters = weights.ask_hub(name)
+    size, parameters = ask_hub(name)
     return _facts(name, size, parameters, known.working if known else parameters)
 
 
