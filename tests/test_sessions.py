@@ -1,6 +1,9 @@
 """What a conversation can be set to, and what is remembered for the next one."""
 
+import asyncio
 import math
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,6 +63,53 @@ async def test_a_wrong_value_creates_no_conversation(sessions):
 async def test_without_any_engine_a_conversation_can_still_be_made(store):
     session = await sessions_of(store, models=()).create(LOCAL_OWNER)
     assert sessions_of(store).config(LOCAL_OWNER, session.session_id).model_name == ""
+
+
+async def test_of_two_changes_at_once_none_is_lost(sessions, session_id, store, monkeypatch):
+    usual = store.sessions.config
+
+    def slowly(*arguments):
+        config = usual(*arguments)
+        time.sleep(0.05)
+        return config
+
+    monkeypatch.setattr(store.sessions, "config", slowly)
+    await asyncio.gather(
+        sessions.update_config(LOCAL_OWNER, session_id, {"top_k": 7}),
+        sessions.update_config(LOCAL_OWNER, session_id, {"temperature": 1.0}),
+    )
+    config = sessions.config(LOCAL_OWNER, session_id)
+    assert (config.top_k, config.temperature) == (7, 1.0)
+
+
+async def test_a_slow_disk_does_not_hold_up_the_doors(sessions, session_id, store, monkeypatch):
+    """Nothing of the store is called on their loop."""
+    seen = []
+
+    def watch(place, name):
+        usual = getattr(place, name)
+
+        def watched(*arguments, **more):
+            seen.append((name, threading.get_ident()))
+            return usual(*arguments, **more)
+
+        monkeypatch.setattr(place, name, watched)
+
+    for name in ("get", "create", "config", "save_config"):
+        watch(store.sessions, name)
+    for name in ("load", "save"):
+        watch(store.settings, name)
+    watch(store.documents, "totals")
+    await sessions.create(LOCAL_OWNER, "A title")
+    await sessions.update_config(LOCAL_OWNER, session_id, {"model_name": THINKER.name})
+    with pytest.raises(InvalidInput):
+        await sessions.update_config(LOCAL_OWNER, session_id, {"scope": ["gone"]})
+    await sessions.update_preferences({"top_k": 9})
+    await sessions.save(LOCAL_OWNER, session_id, {"top_k": 3})
+    assert {name for name, _thread in seen} == {
+        "get", "create", "config", "save_config", "load", "save", "totals",
+    }  # fmt: skip
+    assert [name for name, thread in seen if thread == threading.get_ident()] == []
 
 
 async def test_changes_are_saved_together(sessions, session_id, tmp_path):

@@ -5,6 +5,7 @@ Knows the catalog of models. It does not know when there is time for it, or what
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -40,14 +41,16 @@ class Inventor:
 
     async def invent(self, passage: Passage) -> Invention:
         """Raises `EngineError`s."""
-        model, _notice = await self._catalog.resolve(self._chosen())
+        chosen = await asyncio.to_thread(self._chosen)
+        model, _notice = await self._catalog.resolve(chosen)
         # The built-in model is too small for it, and nothing may leave the machine unasked.
         if model.engine == "builtin" or model.remote:
             return Invention(None, None)
+        window = await asyncio.to_thread(self._window_for, model)
         request = ChatRequest(
             model=model.name,
             messages=messages(passage.text),
-            num_ctx=max(self._window_for(model), LEAST_WINDOW),
+            num_ctx=max(window, LEAST_WINDOW),
             max_tokens=MAX_TOKENS,
             temperature=TEMPERATURE,
             think=False if model.can_think else None,
