@@ -31,6 +31,7 @@ from companion.door.entrances import Entrance, HouseKey, OwnMachine, SignedIn, V
 from companion.door.gate import Gate
 from companion.door.guard import FRAMES_OF_A_SPACE, Guard, allowed_hosts, bracketed, names_of
 from companion.errors import Conflict, Refused
+from companion.memory import collect_from_now_on
 from companion.people.secrets import new_secret
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def serve(companion: Companion, settings: Settings, end: EndSignal, announce: Ca
         public = f", and for others at {demo.share_url}" if demo.share_url else ""
         announce(url_of(settings) + public)
         companion.start()
+        collect_from_now_on()
         end.wait()
     finally:
         stop(demo, companion)
