@@ -152,7 +152,8 @@ def test_a_conversations_config_is_read_and_changed_in_part(client, session_id):
     "change",
     [{"top_k": 0}, {"top_k": 51}, {"top_k": "many"}, {"thinking_mode": "magic"}, {"idle_threshold_s": 1},
      {"topk": 3}, {"model_name": "vanished:7b"}, {"model_name": ""}, {"scope": ["gone"]}, {"scope": []},
-     {"embed_light": "../elsewhere"}, {"embed_deep": "a\nb"}, {"temperature": 3}, {"system_prompt": "x" * 4001}],
+     {"embed_light": "../elsewhere"}, {"embed_deep": "a\nb"}, {"temperature": 3},
+     {"system_prompt": "x" * 4001}],
 )  # fmt: skip
 def test_an_invalid_config_changes_nothing_and_names_the_field(client, session_id, change):
     before = client.get(f"/api/config/{session_id}").json()

@@ -59,6 +59,8 @@ _SENDER = re.compile(r"^From: (.*)$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
 _COMMENTED = ("text", "notebook")
 """In programs a line may begin with the sign of a heading."""
+_ALSO_THINGS = ("notebook", "transcript", "csv", "html")
+"""Where none is kept, “how many notebooks do we have?” is about what the documents tell."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
 
 
@@ -115,6 +117,9 @@ class Inventory:
                 shown = f"{_count(found, 'document')} in {shelf.words}:\n\n{_table(found, zone)}"
                 return Listed(shown) if found else None
             case _:
+                none = not any(_fits(each, asked, zone) for each in shelf.documents)
+                if none and (asked.kind in _ALSO_THINGS or (asked.days and asked.impersonal)):
+                    return None
                 return Listed(_list(asked, shelf, zone))
 
     def _shelf(self, owner: str, scope: Sequence[str] | None) -> Shelf:

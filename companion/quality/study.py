@@ -322,7 +322,9 @@ class Study:
         except NotFound:
             return None
         return question_from(
-            passage.text, lambda word: documents.term_frequency(word, owners), documents.total_passages(owners)
+            passage.text,
+            lambda word: documents.term_frequency(word, owners),
+            documents.total_passages(owners),
         )
 
     def _keep(self, passage: Passage, question: str | None, made_by: str | None) -> None:
