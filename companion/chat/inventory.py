@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from companion.chat.citations import CitationStream
 from companion.chat.days import Days
 from companion.chat.list_question import ListQuestion, Wanted
-from companion.chat.prompt import harmless
 from companion.chat.turn import Turn, ms_since
 from companion.domain import (
     LISTED,
@@ -29,6 +28,7 @@ from companion.domain import (
     Token,
     TurnEvent,
 )
+from companion.library.fence import harmless
 
 if TYPE_CHECKING:
     from companion.library.library import Library
