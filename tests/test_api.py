@@ -151,15 +151,14 @@ def test_a_conversations_config_is_read_and_changed_in_part(client, session_id):
 @pytest.mark.parametrize(
     "change",
     [{"top_k": 0}, {"top_k": 51}, {"top_k": "many"}, {"thinking_mode": "magic"}, {"idle_threshold_s": 1},
-     {"topk": 3}, {"model_name": "vanished:7b"}, {"model_name": ""}],
+     {"topk": 3}, {"model_name": "vanished:7b"}, {"model_name": ""}, {"scope": ["gone"]}, {"scope": []},
+     {"embed_light": "../elsewhere"}, {"embed_deep": "a\nb"}, {"temperature": 3},
+     {"system_prompt": "x" * 4001}],
 )  # fmt: skip
-def test_an_invalid_config_changes_nothing_and_says_why(client, session_id, change):
+def test_an_invalid_config_changes_nothing_and_names_the_field(client, session_id, change):
     before = client.get(f"/api/config/{session_id}").json()
-    assert_error(
-        client.put(f"/api/config/{session_id}", json={"idle_threshold_s": 700, **change}),
-        422,
-        "invalid_input",
-    )
+    refused = client.put(f"/api/config/{session_id}", json={"idle_threshold_s": 700} | change)
+    assert_error(refused, 422, "invalid_input", f"{next(iter(change))}: ")
     assert client.get(f"/api/config/{session_id}").json() == before
 
 
@@ -558,8 +557,18 @@ def test_unknown_addresses_and_methods_have_the_one_error_shape(client):
     assert_error(client.delete("/api/sessions"), 405, "method_not_allowed", "DELETE")
 
 
+def test_head_is_answered_as_get_without_a_body(client, session_id):
+    for path in ("/api/health", "/api/documents", f"/api/sessions/{session_id}", "/api/docs", "/v1/models"):
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Type"] == client.get(path).headers["Content-Type"]
+    assert client.head("/api/sessions/nobody").status_code == 404
+    assert client.head(f"/api/sessions/{session_id}/run").status_code == 404
+    assert client.head("/v1/chat/completions").status_code == 405
+
+
 def test_a_refused_method_is_told_all_that_are_possible(client, session_id):
-    for path, methods in (("documents", "GET, POST"), (f"config/{session_id}", "GET, PUT")):
+    for path, methods in (("documents", "GET, HEAD, POST"), (f"config/{session_id}", "GET, HEAD, PUT")):
         refused = client.delete(f"/api/{path}")
         assert refused.status_code == 405
         assert refused.headers["Allow"] == methods

@@ -254,10 +254,10 @@ def test_a_client_that_gives_up_waiting_stops_the_model(client, companion, ollam
         ({"max_tokens": 0}, "max_tokens", "invalid_input"),
         ({"messages": []}, "messages", "invalid_input"),
         ({"messages": [{"role": "assistant", "content": "Hello."}]}, "messages", "invalid_input"),
-        ({"messages": [{"role": "user", "content": "  "}]}, "content", "invalid_input"),
+        ({"messages": [{"role": "user", "content": "  "}]}, "messages", "invalid_input"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role",
          "invalid_input"),
-        ({"messages": [{"role": "system", "content": "x" * 4001}, *ASKED]}, "system_prompt", "invalid_input"),
+        ({"messages": [{"role": "system", "content": "x" * 4001}, *ASKED]}, "messages", "invalid_input"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_heeded_is_refused_by_its_name(client, ollama, more, param, code):

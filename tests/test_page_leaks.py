@@ -7,13 +7,17 @@ there, so a page that only tries is taken for a failure too.
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
+from companion.doctor.findings import Finding
 from companion.domain import LOCAL_OWNER, ModelInfo, Thought
-from companion.errors import CompanionError
+from companion.errors import CompanionError, Conflict, EngineError
+from companion.ui import doctor_panel
 from tests.browser import expect
 from tests.desk import CITATION, answered, ask, upload
-from tests.fakes import Gate, done
+from tests.fakes import MODEL, Gate, done
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.browser,
@@ -196,3 +200,130 @@ def test_a_link_says_where_it_leads_and_waits_for_a_click(desk, collector):
     expect(link).to_have_attribute("href", f"{collector.url}/bank?q=1")
     expect(page.locator("#lc-chat")).to_contain_text(f"at our bank ({collector.url}/bank?q=1)")
     assert_harmless(page, collector)
+
+
+# --- what the page says by itself ---------------------------------------------------------
+
+
+def test_a_refused_sentence_leaks_nothing_as_a_toast_and_as_a_bar(desk, collector, monkeypatch):
+    """Both ways in which a person is told that something was refused, with every vector in the sentence."""
+    hostile = armed(collector, line=True)
+
+    async def broken(*_):
+        raise EngineError(f"It broke: `{hostile}` {hostile}")
+
+    def refused(*_):
+        raise Conflict(f"It broke: `{hostile}` {hostile}")
+
+    page = watched(desk)
+    page.get_by_role("tab", name="Settings").click()
+    page.locator("#lc-setnav").get_by_role("button", name="Models").click()
+    monkeypatch.setattr(desk.ollama, "load", broken)
+    page.get_by_role("button", name=f"Load {MODEL.name}", exact=True).click()
+    expect(page.locator(".toast-body")).to_contain_text("constructor.constructor")
+    assert_harmless(page, collector)
+    page.get_by_role("tab", name="Chat").click()
+    desk.says("So it is.")
+    ask(page, "How do I add documents?")
+    answered(page)
+    monkeypatch.setattr(desk.companion.sessions, "rename", refused)
+    entry = page.locator(".lc-session").first
+    entry.hover()
+    entry.get_by_role("button", name="Rename").click()
+    page.locator(".lc-rename").fill("Another title")
+    page.keyboard.press("Enter")
+    told = page.locator("#lc-refusal, .toast-body").filter(has_text="constructor.constructor")
+    expect(told.first).to_be_visible()
+    assert_harmless(page, collector)
+
+
+def test_refused_files_and_undo_of_hostile_names_leak_nothing(desk, collector):
+    """A name has no slash; a backslash is one to a browser."""
+    host = collector.url.replace("/", "\\")
+    names = [
+        f"{number}{vector}"
+        for number, vector in enumerate(
+            (
+                "<img src=x onerror=window.pwned=1>",
+                f"<img src={host}\\f1>",
+                "![a](x) `<img src=x onerror=window.pwned=1>`",
+                "<svg onload=window.pwned=1>",
+                "${window.pwned=1}{{constructor.constructor('window.pwned=1')()}}",
+                "&lt;img src=x onerror=window.pwned=1&gt;",
+                '"><script>window.pwned=1<\\script>',
+            )
+        )
+    ]
+    page = watched(desk)
+    page.get_by_role("tab", name="Documents").click()
+    field = page.locator("#lc-dropzone input[type=file]")
+    field.set_input_files([{"name": f"{name}.bin", "mimeType": "", "buffer": b"\0\1\2"} for name in names])
+    failed = page.locator("li.is-failed, .lc-doc .is-failed, .lc-error")
+    expect(failed.first).to_be_visible(timeout=60_000)
+    assert_harmless(page, collector)
+    field.set_input_files(
+        [{"name": f"{name}.md", "mimeType": "", "buffer": f"It is {name}.".encode()} for name in names]
+    )
+    own = page.locator(".lc-doc", has=page.get_by_role("button", name="Delete"))
+    rows = own.filter(has=page.locator(".is-searchable"))
+    expect(rows).to_have_count(len(names), timeout=60_000)
+    for left in range(len(names), 0, -1):
+        rows.first.get_by_role("button", name="Delete").click()
+        expect(rows).to_have_count(left - 1)
+        expect(page.locator(".lc-undo")).to_contain_text("What chats have said about it stays.")
+        assert_harmless(page, collector)
+
+
+def test_hostile_titles_leak_nothing_in_the_list_the_undo_and_the_title_of_the_page(desk, collector):
+    titles = [vector.replace("U", collector.url)[:110] for vector in VECTORS]
+    desk.says("So it is.")
+    page = watched(desk)
+    ask(page, "How do I add documents?")
+    answered(page)
+    session = desk.companion.sessions.list(LOCAL_OWNER)[0]
+    for title in titles:
+        entry = page.locator(".lc-session").first
+        entry.hover()
+        entry.get_by_role("button", name="Rename").click()
+        page.locator(".lc-rename").fill(title.replace("\n", " "))
+        page.keyboard.press("Enter")
+        until(lambda t=title: stored_title(desk, session) == " ".join(t.split()))
+        expect(page.locator(".lc-session").first).to_contain_text(" ".join(title.split())[:40])
+    assert_harmless(page, collector)
+    for title in titles[:3] + titles[-8:]:
+        made = httpx.post(
+            f"{desk.url}/api/sessions", json={"title": " ".join(title.split())}, trust_env=False
+        )
+        page.reload()
+        entry = page.locator(f'[data-id="{made.json()["session_id"]}"]').first
+        entry.hover()
+        entry.get_by_role("button", name="Delete").click()
+        expect(page.locator("#lc-sideundo")).to_contain_text("is deleted.")
+        assert_harmless(page, collector)
+
+
+def test_refused_settings_and_the_doctor_leak_nothing(desk, collector, monkeypatch):
+    hostile = armed(collector, line=True)
+    page = watched(desk)
+    page.get_by_role("tab", name="Settings").click()
+    embedder = page.locator("#lc-set-embed_light textarea, #lc-set-embed_light input").first
+    for vector in (
+        f"<img src={collector.url}/s onerror=window.pwned=1>",
+        f"![a]({collector.url}/s)",
+        hostile,
+    ):
+        embedder.fill(vector)
+        page.locator("#lc-save").click()
+        expect(page.locator("#lc-set-embed_light .lc-error")).to_be_visible()
+        expect(page.locator("#lc-saved")).to_contain_text("Not saved")
+        assert_harmless(page, collector)
+    found = (Finding("disk", "error", f"It is ill: {hostile}", f"Do this: {hostile}"),)
+    monkeypatch.setattr(doctor_panel, "examine_running", lambda *_: found)
+    page.locator("#lc-setnav").get_by_role("button", name="Doctor").click()
+    page.locator("#lc-doctorpane").get_by_role("button", name="Examine now").click()
+    expect(page.locator("#lc-doctorpane [data-code=disk] small")).to_contain_text("constructor.constructor")
+    assert_harmless(page, collector)
+
+
+def stored_title(desk, session):
+    return desk.companion.sessions.get(LOCAL_OWNER, session.session_id).title

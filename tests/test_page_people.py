@@ -30,7 +30,7 @@ def lan(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    with house(tmp_path_factory.mktemp("demo"), demo=True, demo_questions=2) as found:
+    with house(tmp_path_factory.mktemp("demo"), demo=True, demo_questions=2, demo_documents=2) as found:
         until(lambda: found.companion.health().state == "ready")
         yield found
 
@@ -182,3 +182,18 @@ def test_a_visitor_who_asked_enough_gets_no_answer_and_keeps_what_was_typed(demo
     expect(page.get_by_role("alert")).to_contain_text("This demo answers 2 questions an hour")
     expect(page.locator(".lc-copy")).to_have_count(2)
     expect(page.locator("#lc-box textarea")).to_have_value("And is there more of it?")
+
+
+def test_a_visitor_with_too_many_documents_or_too_long_a_question_is_told_the_limit(demo, arrive, tmp_path):
+    page = inside(arrive(demo.url))
+    files = [tmp_path / f"note-{number}.txt" for number in range(3)]
+    for number, file in enumerate(files):
+        file.write_text(f"Owls of wood {number} hunt voles.", encoding="utf-8")
+    upload(page, *files)
+    expect(page.locator("body")).to_contain_text(
+        "This demo takes 2 documents; delete one, and add this one again.", timeout=30_000
+    )
+    page.get_by_role("tab", name="Chat").click()
+    ask(page, "word " * 20_001)
+    expect(page.get_by_role("alert").last).to_contain_text("The question is longer than 100,000 characters")
+    expect(page.locator(".lc-copy")).to_have_count(0)

@@ -161,6 +161,21 @@ def test_nothing_is_asked_of_a_cloud_model_or_the_built_in_one(houses):
     assert engine.requests == []
 
 
+def test_where_several_people_come_in_a_question_is_made_of_the_same_words(houses, tmp_path):
+    """How rare a word is, is counted among the person's own passages: counted for nobody it is never."""
+    alone = houses(ScriptedEngine(models=[TINY], name="builtin"))
+    shared = House(tmp_path / "shared", ScriptedEngine(models=[TINY], name="builtin"), host="0.0.0.0")
+    made = []
+    for house in (alone, shared):
+        house.add(*TOPICS)
+        house.ready()
+        documents = house.companion.store.documents
+        made.append(until(lambda of=house: len(found := of.questions()) == len(TOPICS) and found, 60))
+        assert documents.words_are_private is (house is shared)
+    shared.companion.close()
+    assert {each.question for each in made[0]} == {each.question for each in made[1]}
+
+
 def test_an_engine_that_fails_is_asked_again_and_then_done_without(houses):
     trouble = EngineUnavailable("Ollama went away.")
     house = houses(ScriptedEngine([trouble], [trouble]))

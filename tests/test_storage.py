@@ -417,6 +417,18 @@ def test_words_are_found_in_the_scope_only(store):
     }
 
 
+def test_whether_a_word_is_common_is_told_of_the_owners_own_passages_alone(store):
+    store.documents.words_are_private = True
+    keep(store, "mine", "owl and newt", "owl and newt", "owl", "vole")
+    keep(store, "theirs", *["vole"] * 5, *["owl"] * 5, owner="bob")
+    for most in range(6):
+        for word, own in (("owl", 3), ("newt", 2), ("vole", 1), ("heron", 0)):
+            counted = store.documents.term_frequency(word, ["ann"], most)
+            assert (counted > most) == (own > most)
+    assert store.documents.term_frequency("owl", ["ann"]) == 3
+    assert store.documents.total_passages(["ann"]) == 4
+
+
 def test_words_are_counted_with_their_forms(store):
     keep(store, "d", "connect", "connected and connecting", "café", "other")
     assert store.documents.term_frequency("connections") == 2

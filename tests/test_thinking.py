@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from companion.chat.learned import Learned
 from companion.chat.means import MeansByModel
 from companion.chat.modes import Step
 from companion.chat.notes import nothing_to_change
@@ -154,14 +155,21 @@ async def real_tokens(engine, messages):
 
 @pytest.mark.parametrize("mode", list(ThinkingMode))
 @pytest.mark.parametrize("language", TEXTS)
-async def test_no_prompt_of_the_built_in_model_has_more_than_900_of_its_own_tokens(counting, language, mode):
+async def test_no_prompt_of_the_built_in_model_has_more_than_900_of_its_own_tokens(
+    counting,
+    store,  # noqa: F811
+    language,
+    mode,
+):
     text, preferences = (
         TEXTS[language],
         Preferences(None, mode, 5, "a", "b", 600, 10, 3, 35, DeepQuery.FEEDBACK),
     )
     model = replace((await counting.models())[0], context_length=4096)
     history = [Exchange(text, text)] * 30
-    means = MeansByModel(Settings()).of(model, mode, preferences, preferences, text * 40, history)
+    means = MeansByModel(Settings(), Learned(store.settings)).of(
+        model, mode, preferences, preferences, text * 40, history
+    )
     hits = [hit(n, text * 60) for n in range(2)] if means.plan.searches else []
     packed = pack(means, text * 40, hits, {}, history)
     assert means.plan.passes == (() if mode is RAG else (Step.DRAFT,))

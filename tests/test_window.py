@@ -1,9 +1,11 @@
 """The window of a model: how its tokens are estimated, what did not fit, and what a person is told of it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from companion.chat.learned import MOST, SETTING, Learned
 from companion.chat.means import READ_LESS, WINDOW_FULL
 from companion.chat.tokens import Calibration
 from companion.domain import LOCAL_OWNER, MessageState, PromptMessage, Role
@@ -90,6 +92,55 @@ async def test_tokens_twice_as_long_as_thought_make_room_for_more_and_are_no_ala
     assert shown == sorted(shown)
     assert shown[-1] > shown[0]
     assert all(prompt <= window for prompt, window in prompts(server))
+
+
+async def test_what_was_learned_of_a_models_tokens_outlives_a_restart(store, server):  # noqa: F811
+    server.chars_per_token = OURS / 2
+    before = house_with(store, server, cot_iterations=1)
+    await counted(before, server)
+    learned, fresh = estimated(before), house_with(store, server, cot_iterations=1)
+    assert learned > 1.5 * Calibration().tokens("Tell a story about this. " + "word " * 600)
+    await fresh.catalog.models()
+    assert estimated(fresh) == learned
+    # Another file under the same name may have another tokenizer.
+    server.models = [ServedModel(CHAT, context_length=4096, size=7_000_000_000)]
+    await fresh.catalog.models(refresh=True)
+    assert estimated(fresh) < learned / 1.5
+
+
+async def test_what_was_guessed_of_a_cut_prompt_does_not_outlive_a_restart(store, server):  # noqa: F811
+    server.chars_per_token = OURS / 3.4
+    before = house_with(store, server)
+    untaught = estimated(before)
+    notices = (await before.answer("Which backup is number 1?", RAG)).notices
+    assert {READ_LESS, WINDOW_FULL} & set(notices)
+    assert estimated(before) > untaught
+    fresh = house_with(store, server)
+    await fresh.catalog.models()
+    assert estimated(fresh) == untaught
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [[], "x", {CHAT: None}, {CHAT: [1, "long"]}, {CHAT: [1_000_000_000, 0]}, {CHAT: [1_000_000_000]}],
+)
+async def test_token_lengths_that_cannot_be_are_not_believed(store, server, stored):  # noqa: F811
+    untaught = estimated(house_with(store, server))
+    store.settings.save({SETTING: stored})
+    fresh = house_with(store, server)
+    await fresh.catalog.models()
+    assert estimated(fresh) == untaught
+
+
+async def test_the_models_that_were_counted_last_are_remembered(store):  # noqa: F811
+    learned = Learned(store.settings)
+    for number in range(MOST + 5):
+        learned.note(replace(MODEL, name=f"model-{number}"), 3.0)
+    learned.keep()
+    again = Learned(store.settings)
+    assert again.of(replace(MODEL, name="model-4")) is None
+    assert again.of(replace(MODEL, name=f"model-{MOST + 4}")) == 3.0
+    assert len(store.settings.load()[SETTING]) == MOST
 
 
 def test_shorter_tokens_are_believed_at_once_and_longer_ones_half_way():

@@ -23,6 +23,7 @@ from companion.api import (
     sessions,
 )
 from companion.api.errors import answer_errors
+from companion.api.heads import Heads
 from companion.api.limits import BodyLimit
 from companion.api.schemas.shape import ErrorAnswer
 from companion.api.specification import completed
@@ -77,6 +78,7 @@ def create_api(companion: Companion) -> FastAPI:
     clear_incoming(companion.settings)
     answer_errors(api)
     api.add_middleware(BodyLimit)
+    api.add_middleware(Heads)
     for router in ROUTERS:
         api.include_router(router)
     return api

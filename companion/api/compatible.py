@@ -14,6 +14,7 @@ from companion import __version__
 from companion.api import completions
 from companion.api.app import NO_TELEMETRY
 from companion.api.compatible_errors import answer_compatibly, refusals
+from companion.api.heads import Heads
 from companion.api.limits import BodyLimit
 from companion.api.specification import with_examples
 from companion.app import Companion
@@ -52,5 +53,6 @@ def create_compatible(companion: Companion) -> FastAPI:
     api.state.began = int(time.time())
     answer_compatibly(api)
     api.add_middleware(BodyLimit)
+    api.add_middleware(Heads)
     api.include_router(completions.router)
     return api

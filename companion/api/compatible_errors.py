@@ -31,6 +31,8 @@ _TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
 }
+_IN_MESSAGES = ("content", "system_prompt")
+"""Our words for what is a message there."""
 # What was tried here three times already is not tried again by the client.
 FINAL = {"x-should-retry": "false"}
 
@@ -53,6 +55,8 @@ def body_of(error: errors.CompanionError) -> tuple[int, dict[str, Any]]:
     """Status and body. What OpenAI calls a bad request is 400 there, not 422."""
     status = 400 if isinstance(error, errors.InvalidInput) else status_of(error)
     param = error.field if isinstance(error, errors.InvalidInput) else None
+    if param in _IN_MESSAGES:
+        param = "messages"
     if isinstance(error, UnknownModel):
         param = "model"
     return status, compatible_body(status, error.code, error.message, param)

@@ -98,7 +98,13 @@ def answer_errors(api: FastAPI) -> None:
 
 async def _expected(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.CompanionError)
-    return JSONResponse(error_body(error.code, error.message), status_of(error), headers_of(error))
+    return JSONResponse(error_body(error.code, _with_field(error)), status_of(error), headers_of(error))
+
+
+def _with_field(error: errors.CompanionError) -> str:
+    """As `sentence_of`: a program that sent several values learns which one it was."""
+    field = error.field if isinstance(error, errors.InvalidInput) else None
+    return f"{field}: {error.message}" if field else error.message
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -146,8 +152,9 @@ def refusal_headers(request: Request, error: HTTPException) -> dict[str, str]:
     """With all methods of the address in `Allow`: the framework knows only those of one route."""
     headers = dict(error.headers or {})
     path = getattr(request.scope.get("route"), "path_format", None)
-    methods = request.app.openapi()["paths"].get(path, {}) if error.status_code == 405 else {}
-    return headers | ({"Allow": ", ".join(sorted(map(str.upper, methods)))} if methods else {})
+    known = request.app.openapi()["paths"].get(path, {}) if error.status_code == 405 else {}
+    methods = {*map(str.upper, known), *(("HEAD",) if "get" in known else ())}
+    return headers | ({"Allow": ", ".join(sorted(methods))} if methods else {})
 
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:

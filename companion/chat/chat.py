@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from companion.chat.inventory import Inventory, Listed
+from companion.chat.learned import Learned
 from companion.chat.list_question import list_question
 from companion.chat.means import MeansByModel
 from companion.chat.packing import MOST_TURNS, Estimate, estimate, pack
@@ -71,7 +72,7 @@ class Chat:
         self._store = store
         self._catalog = catalog
         self._preferences = preferences
-        self._means = MeansByModel(settings)
+        self._means = MeansByModel(settings, Learned(store.settings))
         self._speech = Speech(catalog, self._means)
         self._inventory = Inventory(library)
         self._retrieval = Retrieval(store, library, self._speech)
@@ -235,6 +236,7 @@ class Chat:
         async with aclosing(self._speech.say(turn, means, turn.packed)) as said:
             async for event in said:
                 yield event
+        await asyncio.to_thread(self._means.learned.keep)
 
     def _listed(self, turn: Turn) -> Listed | None:
         """The answer to a question about the library itself; None if it is one like all others."""

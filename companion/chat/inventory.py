@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from companion.chat.citations import CitationStream
 from companion.chat.days import Days
 from companion.chat.list_question import ListQuestion, Wanted
-from companion.chat.prompt import harmless
 from companion.chat.turn import Turn, ms_since
 from companion.domain import (
     LISTED,
@@ -29,6 +28,7 @@ from companion.domain import (
     Token,
     TurnEvent,
 )
+from companion.library.fence import harmless
 
 if TYPE_CHECKING:
     from companion.library.library import Library
@@ -59,6 +59,8 @@ _SENDER = re.compile(r"^From: (.*)$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
 _COMMENTED = ("text", "notebook")
 """In programs a line may begin with the sign of a heading."""
+_ALSO_THINGS = ("notebook", "transcript", "csv", "html")
+"""Where none is kept, “how many notebooks do we have?” is about what the documents tell."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
 
 
@@ -115,6 +117,9 @@ class Inventory:
                 shown = f"{_count(found, 'document')} in {shelf.words}:\n\n{_table(found, zone)}"
                 return Listed(shown) if found else None
             case _:
+                none = not any(_fits(each, asked, zone) for each in shelf.documents)
+                if none and (asked.kind in _ALSO_THINGS or (asked.days and asked.impersonal)):
+                    return None
                 return Listed(_list(asked, shelf, zone))
 
     def _shelf(self, owner: str, scope: Sequence[str] | None) -> Shelf:

@@ -6,6 +6,7 @@ Knows words and days. It does not know documents: whether one of a name is there
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
@@ -44,6 +45,8 @@ class ListQuestion:
     days: Days | None = None
     name: str | None = None
     """Of one document, or a part of names, as it was typed."""
+    impersonal: bool = False
+    """It names neither the library nor somebody's doing, and may be about what the documents tell."""
 
 
 KINDS = {
@@ -65,9 +68,17 @@ KINDS = {
     "text": "text",
     "xml": "xml",
 }
-_KIND = "|".join(sorted(map(re.escape, KINDS), key=len, reverse=True))
+_EVERYDAY = ("word", "text", "table")
+"""“How many words are there?” is not about documents, “how many word files” is."""
+
+
+def _any_of(words: Iterable[str]) -> str:
+    return "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+
+
+_KIND = _any_of(KINDS)
 _FILES = "(?:file|document|doc)s?"
-_NOUN = rf"(?:(?:{_KIND})s?(?: {_FILES})?|{_FILES})"
+_NOUN = rf"(?:(?:{_any_of(KINDS.keys() - set(_EVERYDAY))})s?|(?:(?:{_KIND})s? )?{_FILES})"
 _OF_KIND = re.compile(rf"\b({_KIND})s?\b")
 _OWN = r"(?:(?:all|any)(?: of)? )?(?:(?:the|my|your|our) )?(?:own )?"
 _LIBRARY = r"(?:in|of|to|into|from|for) (?:the|my|your|our|this) (?:library|collection|documents|list)"
@@ -81,7 +92,7 @@ _HAVE = (
 _TAIL = rf"(?: {_LIBRARY})?(?: (?:from |added )?(?P<when>{WHEN}))?{_NOW}"
 _IS_THERE = r"(?:do (?:you|i|we) have|are there|is there|have (?:you|i|we) got)"
 _ANY = rf"(?:anything|something|(?:any |an? )?{_NOUN})"
-_SHOW = r"(?:list|show|name)(?: me)?(?: a list of| the names of)?"
+_SHOW = r"(?:(?:list|show|name)(?: me)?(?: a list of| the names of)?|give me (?:a list of|the names of))"
 _YOU_HAVE = r"(?:that )?(?:you|i|we) (?:have|added|uploaded|know)"
 _ADDED = r"(?:add|upload|import|give you)(?:ed)?"
 _DOCUMENT = r"(?:(?:the|my) )?(?:(?:file|document) )?(?P<name>\S.*?)"
@@ -90,7 +101,9 @@ _NAMES_OR_NUMBER = (
     rf"(?:what|which) {_NOUN} {_HAVE}{_TAIL}",
     rf"{_SHOW} (?:all|my|your|our|all (?:of )?(?:the|my|your|our)) {_NOUN}(?: {_YOU_HAVE})?{_TAIL}",
     rf"{_SHOW} (?:the )?{_NOUN} {_YOU_HAVE}{_TAIL}",
-    rf"(?:list|show|name)(?: me)? {_FILES}",
+    rf"(?:list|show|name)(?: me)?(?: the)? {_FILES}",
+    rf"what are (?:all )?(?:my|your|our) {_NOUN}{_TAIL}",
+    rf"(?:did|have) (?:i|we) {_ADDED} {_ANY}(?: {_LIBRARY})? (?P<when>{WHEN})",
     rf"what (?:is|do (?:you|i|we) have) {_LIBRARY}{_NOW}",
     rf"what (?:did|have) (?:i|we) {_ADDED}(?: {_LIBRARY})? (?:from )?(?P<when>{WHEN})",
     rf"what (?:was|has been) (?:added|uploaded|imported)(?: {_LIBRARY})? (?P<when>{WHEN})",
@@ -117,7 +130,7 @@ _SHAPES: tuple[tuple[Wanted, str], ...] = (
         )
         for wanted, words in (
             (Wanted.NEWEST, "newest|latest|most recent"),
-            (Wanted.OLDEST, "oldest|first"),
+            (Wanted.OLDEST, "oldest"),
             (Wanted.LARGEST, "largest|biggest|longest"),
             (Wanted.SMALLEST, "smallest|shortest"),
         )
@@ -159,6 +172,7 @@ _POLITE = re.compile(
     r"(?:can|could|would|will) you (?:please )?(?=list|show|name|tell)|(?:please )?tell me |"
     r"i (?:want|would like|'d like) to know )+"
 )
+_PERSONAL = re.compile(rf"\b(?:i|we|you|my|our|your)\b|{_LIBRARY}")
 _OTHER_DAYS = re.compile(rf"(?:(?:and|what about|how about|or) )+(?P<when>{WHEN})")
 
 
@@ -185,7 +199,13 @@ def list_question(text: str, today: date, before: str | None = None) -> ListQues
             if when and days is None:
                 return None
             kind = _OF_KIND.search(plain.removesuffix(name or "").removesuffix(when or ""))
-            return ListQuestion(wanted, KINDS[kind[1]] if kind else None, days, name and _bare(name))
+            return ListQuestion(
+                wanted,
+                KINDS[kind[1]] if kind else None,
+                days,
+                name and _bare(name),
+                impersonal=not _PERSONAL.search(plain),
+            )
     return None
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from companion.chat.learned import Learned
 from companion.chat.modes import Plan, plan_turn
 from companion.chat.prompt import Exchange
 from companion.chat.tokens import Calibration
@@ -71,8 +72,9 @@ class Means:
 class MeansByModel:
     """Holds nothing of a person."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, learned: Learned) -> None:
         self._settings = settings
+        self.learned = learned
         self._calibrations: dict[str, Calibration] = {}
         self._windows: dict[str, tuple[int, float]] = {}
 
@@ -87,7 +89,7 @@ class MeansByModel:
     ) -> Means:
         profile = profile_for(model, self._settings, preferences.cot_iterations)
         plan = plan_turn(mode, model, profile.passes)
-        calibration = self._calibrations.get(model.name) or Calibration(english=profile.small)
+        calibration = self._calibrations.get(model.name) or self._from_before(model, profile)
         told = sum(calibration.tokens(each.question + each.answer) for each in history)
         own = calibration.tokens(chosen.system_prompt)
         wanted = wanted_tokens(profile, plan, chosen.top_k, calibration.tokens(question), told, own)
@@ -104,6 +106,12 @@ class MeansByModel:
             chosen.system_prompt,
             preferences.least_similarity / 100,
         )
+
+    def _from_before(self, model: ModelInfo, profile: Profile) -> Calibration:
+        length = self.learned.of(model)
+        if length is None:
+            return Calibration(english=profile.small)
+        return Calibration(length, measured=True, english=profile.small)
 
     def window_for(self, model: ModelInfo, preferences: Preferences, wanted: int = 0) -> int:
         """`num_ctx` of every call to this model: it only grows while the model is loaded."""
@@ -134,6 +142,9 @@ class MeansByModel:
                 self._believe(means.model, calibration, request, int(OVERFLOW * request.num_ctx))
             return WINDOW_FULL if full else READ_LESS
         self._believe(means.model, calibration, request, counted)
+        if (now := self._calibrations[means.model.name]).measured:
+            # Only a whole count: what a cut prompt is taken for ends with this start.
+            self.learned.note(means.model, now.chars_per_token)
         # Before the first count it is the estimate that is rough.
         return READ_LESS if silent and less and calibration.measured else None
 

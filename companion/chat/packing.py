@@ -22,7 +22,6 @@ from companion.chat.prompt import (
     Shown,
     entry,
     fenced,
-    harmless,
     system_text,
 )
 from companion.chat.quoting import quotables
@@ -30,6 +29,7 @@ from companion.chat.tokens import MESSAGE_TOKENS, Calibration
 from companion.chat.window import PASSAGE_TOKENS
 from companion.domain import Hit, Passage
 from companion.errors import InvalidInput
+from companion.library.fence import harmless
 from companion.tuning import WIDENED
 
 MOST_TURNS = 200

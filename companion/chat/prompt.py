@@ -5,7 +5,6 @@ Pure: values in, messages out. It does not know tokens, windows, engines or stor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from companion.chat.citations import without_references
 from companion.chat.modes import Step
 from companion.chat.quoting import Quotable, quotation, thought
 from companion.domain import Hit, Message, Place, PromptMessage, Role, ThinkingMode
+from companion.library.fence import harmless
 
 NOTHING_FOUND = (
     "I found nothing about this in your documents; ask in other words, or add a document that tells of it."
@@ -177,15 +177,6 @@ def entry(shown: Shown) -> str:
     name = harmless(" ".join(shown.hit.document_name.split()))
     place = place_words(shown.hit.passage.place)
     return f"[{shown.number}] {name}{', ' + harmless(place) if place else ''}\n{harmless(shown.text.strip())}"
-
-
-_FENCE = re.compile(r"<(\s*/?\s*passages\s*)>", re.IGNORECASE)
-_NUMBER_IN_TEXT = re.compile(r"\[(\d{1,2})\]")
-
-
-def harmless(text: str) -> str:
-    """Text of a document that neither ends the fence nor looks like one of our numbers."""
-    return _NUMBER_IN_TEXT.sub(r"(\1)", _FENCE.sub(r"(\1)", text))
 
 
 def place_words(place: Place) -> str:

@@ -66,10 +66,10 @@ class LexicalRetriever(PassageRetriever):
 
     def rank(self, question: str) -> dict[str, float]:
         documents, scope = self._documents, self._scope
+        total = documents.total_passages(scope.owners)
+        most = int(max(tuning.COMMON_SHARE * total, tuning.COMMON_FLOOR))
         terms = ranking.search_terms(
-            question,
-            lambda term: documents.term_frequency(term, scope.owners),
-            documents.total_passages(scope.owners),
+            question, lambda term: documents.term_frequency(term, scope.owners, most), total
         )
         if not terms:
             return {}

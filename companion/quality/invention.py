@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 
 from companion.domain import PromptMessage
+from companion.library.fence import harmless
 
 MAX_TOKENS = 90
 TEMPERATURE = 0.4
@@ -26,6 +27,8 @@ SYSTEM = (
     "document. Write in the language of the passage. Answer with the question alone, on one line."
 )
 _FRAME = "The passage, between the lines:\n-----\n{text}\n-----\nThe question, in its language:"
+
+_LINE = re.compile("-{5,}")
 
 _MARKS = "?\uff1f\u061f"
 """Also the full-width and the Arabic one."""
@@ -50,7 +53,7 @@ def messages(text: str) -> tuple[PromptMessage, ...]:
     """What the model reads."""
     return (
         PromptMessage("system", SYSTEM),
-        PromptMessage("user", _FRAME.format(text=text[:LONGEST_PASSAGE])),
+        PromptMessage("user", _FRAME.format(text=_LINE.sub("----", harmless(text[:LONGEST_PASSAGE])))),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from companion.domain import SAMPLE_OWNER, KnownItem, Passage
-from companion.errors import CompanionError, Conflict, EmbedderError
+from companion.errors import CompanionError, Conflict, EmbedderError, NotFound
 from companion.quality.inventor import Invention
 from companion.quality.measuring import Measuring, situation_of
 from companion.quality.sentences import question_from
@@ -317,7 +317,15 @@ class Study:
 
     def _question_without(self, passage: Passage) -> str | None:
         documents = self._store.documents
-        return question_from(passage.text, documents.term_frequency, documents.total_passages())
+        try:
+            owners = (documents.get_any(passage.doc_id).owner,)
+        except NotFound:
+            return None
+        return question_from(
+            passage.text,
+            lambda word: documents.term_frequency(word, owners),
+            documents.total_passages(owners),
+        )
 
     def _keep(self, passage: Passage, question: str | None, made_by: str | None) -> None:
         if self._queue and self._queue[0].chunk_id == passage.chunk_id:

@@ -339,14 +339,16 @@ class DocumentStore:
             rows = connection.execute(_SEARCH[doc_ids is not None], values).all()
             return [(row[0], row[1]) for row in rows]
 
-    def term_frequency(self, term: str, owners: Sequence[str] = ()) -> int:
-        """How many passages, of all owners or of these, contain the term or a form of it."""
+    def term_frequency(self, term: str, owners: Sequence[str] = (), most: int | None = None) -> int:
+        """How many passages, of all or, where words are private, of these owners contain the term or a
+        form of it. With `most`, only whether there are more than that is exact.
+        """
         match = match_expression([term])
         if match is None:
             return 0
         with self._database.reading() as connection:
             if self.words_are_private:
-                return private_words.frequency(connection, owners, match)
+                return private_words.frequency(connection, owners, match, most)
             return int(connection.execute(_FREQUENCY, {"match": match}).scalar_one())
 
 

@@ -38,8 +38,9 @@ _HITS = text(f"""
     CROSS JOIN passages_fts_docsize AS s ON s.id = f.rowid
     WHERE f.passages_fts MATCH :match AND +{_OWN}""")
 _FREQUENCY = text(f"""
-    SELECT count(*) FROM passages_fts AS f CROSS JOIN document_chunks AS c ON c.seq = f.rowid
-    WHERE f.passages_fts MATCH :match AND +{_OWN}""")
+    SELECT count(*) FROM (
+        SELECT 1 FROM passages_fts AS f CROSS JOIN document_chunks AS c ON c.seq = f.rowid
+        WHERE f.passages_fts MATCH :match AND +{_OWN} LIMIT :most)""")
 _TOTAL = text(f"SELECT count(*) FROM document_chunks AS c WHERE {_OWN}")
 _EVERYWHERE = text("SELECT count(*) FROM passages_fts WHERE passages_fts MATCH :match")
 _COUNTS = text("SELECT block FROM passages_fts_data WHERE id = 1")
@@ -50,9 +51,13 @@ def total(connection: Connection, owners: Sequence[str]) -> int:
     return int(connection.execute(_TOTAL, {"owners": _listed(owners)}).scalar_one())
 
 
-def frequency(connection: Connection, owners: Sequence[str], match: str) -> int:
-    """Passages of the owners that a query matches."""
-    values = {"match": match, "owners": _listed(owners)}
+def frequency(connection: Connection, owners: Sequence[str], match: str, most: int | None) -> int:
+    """Passages of the owners that a query matches. With `most`, only whether there are more is exact:
+    to look for the owner of each passage with a common word takes longer than the search itself."""
+    values = {"match": match, "owners": _listed(owners), "most": -1 if most is None else most + 1}
+    # What is rare among all is rare among the owners' own, which says nothing of the others.
+    if most is not None and int(connection.execute(_EVERYWHERE, values).scalar_one()) <= most:
+        return most
     return int(connection.execute(_FREQUENCY, values).scalar_one())
 
 
