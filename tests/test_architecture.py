@@ -25,7 +25,10 @@ FLOORS = {
 }  # fmt: skip
 
 # The ground floor has an order of its own: what each may see of the rest of it.
-GROUND = {"domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "tuning": (), "words": ()}
+GROUND = {
+    "domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "tuning": (),
+    "words": (),
+}  # fmt: skip
 # The words need nothing that is installed; a type of numpy's is read by checkers only.
 PLAIN = ("domain", "errors")
 FOR_TYPES_ONLY = {"domain": ("numpy",)}

@@ -48,6 +48,7 @@ from companion.errors import (
 )
 from companion.inference.files import flush
 from companion.library.chunking import cut
+from companion.library.language import foreign_share
 from companion.library.layer import Layer, Scope
 from companion.library.layers import Layers
 from companion.library.originals import original_name, suffix
@@ -63,6 +64,11 @@ log = logging.getLogger(__name__)
 UNDO_S = 10
 WAIT_S = 0.2
 FORGET_S = 30.0
+BEGINNINGS, BEGINNING = 24, 400
+"""Documents, and letters of each, that show in which languages a library is."""
+MANY_FOREIGN = 0.25
+"""Share of documents not in English, from which a multilingual embedder is worth a word. A judgement."""
+OWNERS_KNOWN = 100
 """Words of replaced versions stay no longer in the files, however much is taken in."""
 IfExists = Literal["replace", "keep"]
 
@@ -143,6 +149,8 @@ class Library:
         self.deep_reader: Callable[[], Embedder | None] = lambda: None
         """Who reads questions in a deep space, if anybody does just now."""
         self._progress: dict[str, Progress] = {}
+        self._foreign: dict[str, tuple[Totals, bool]] = {}
+        """Of owners: whether many of their documents were not in English, when they had so many."""
         self._ingesting = threading.Lock()
         # Held while files are moved and rows follow: both must tell of the same version.
         self._naming = threading.Lock()
@@ -271,6 +279,17 @@ class Library:
     def totals(self, owner: str) -> Totals:
         """One's own documents, counted; nothing of them is read."""
         return self._store.documents.totals((owner,))
+
+    def is_foreign(self, owner: str) -> bool:
+        """Whether many of one's own documents are not in English; looked at again when they change."""
+        totals = self.totals(owner)
+        known = self._foreign.get(owner)
+        if known is None or known[0] != totals:
+            texts = self._store.documents.beginnings(owner, BEGINNINGS, BEGINNING)
+            if len(self._foreign) >= OWNERS_KNOWN:
+                self._foreign.clear()
+            self._foreign[owner] = known = totals, foreign_share(texts) >= MANY_FOREIGN
+        return known[1]
 
     def document(self, owner: str, doc_id: str) -> Document:
         return self._store.documents.get(owner, doc_id)

@@ -20,7 +20,6 @@ from companion.tuning import (
     LIGHT_SHARE,
     QUESTION_TERMS,
 )
-
 from companion.words import is_spaceless, words_in
 
 if TYPE_CHECKING:

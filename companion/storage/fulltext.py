@@ -59,7 +59,7 @@ def _indexed(text: str) -> str:
 _FILL = f"INSERT INTO passages_fts(rowid, text) SELECT seq, {_indexed('text')} FROM document_chunks"
 _ADD = f"INSERT INTO passages_fts(rowid, text) VALUES (new.seq, {_indexed('new.text')});"
 _REMOVE = f"""INSERT INTO passages_fts(passages_fts, rowid, text)
-    VALUES ('delete', old.seq, {_indexed('old.text')});"""
+    VALUES ('delete', old.seq, {_indexed("old.text")});"""
 _TRIGGERS = {
     "passages_fts_insert": f"AFTER INSERT ON document_chunks BEGIN {_ADD} END",
     "passages_fts_delete": f"AFTER DELETE ON document_chunks BEGIN {_REMOVE} END",
