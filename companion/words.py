@@ -58,10 +58,11 @@ def words_in(text: str) -> Iterator[str]:
     >>> list(words_in("AI助手は"))
     ['ai', '助手', '手は']
     """
-    for run in _RUN.findall(text.translate(_FOLD).casefold()):
-        if is_spaceless(run[0]) and len(run) > 1:
+    for run in _RUN.findall(text):
+        run = run.translate(_FOLD).casefold()
+        if len(run) > 1 and is_spaceless(run[0]):
             yield from (run[at : at + 2] for at in range(len(run) - 1))
-        else:
+        elif run:
             yield run
 
 
