@@ -120,6 +120,7 @@ def test_words_alone_put_the_right_passage_first_in_chinese_japanese_korean_and_
 @pytest.mark.parametrize(
     ("question", "text"),
     [
+        ("茶", "茶叶很香"),
         ("茶", "新鲜的绿茶"),
         ("茶", "喝茶。"),
         ("X200的电池", "型号X200支持5G"),
