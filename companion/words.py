@@ -50,8 +50,8 @@ BORDER = re.compile(
 
 
 def words_in(text: str) -> Iterator[str]:
-    """In their order and in small letters. Where words do not stand apart, each two letters that do:
-    a word of two is one of them, a longer one several; a letter all by itself is one, too.
+    """In their order and in small letters. Where words do not stand apart, each two neighbouring letters
+    count as one; so does a letter all by itself.
 
     >>> list(words_in("Die Straße"))
     ['die', 'strasse']
