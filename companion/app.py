@@ -44,6 +44,7 @@ from companion.errors import (
 )
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
+from companion.inference.embedder_facts import english_only
 from companion.inference.late_embedder import LateEmbedder
 from companion.inference.outlook import Outlook
 from companion.inference.pulls import Pulls
@@ -265,8 +266,16 @@ class Companion:
                 failed_documents=own.failed,
                 open_pages=self.open_pages,
                 gpu=self.embedding.card is not False,
+                english_embedder=self._english_embedder(owner),
             )
         )
+
+    def _english_embedder(self, owner: str) -> str | None:
+        """The chosen light embedder, where that reads English only and the person's documents are not."""
+        chosen = self.sessions.preferences().embed_light
+        if not (english_only(chosen) and self.people.is_admin(owner) and self.library.is_foreign(owner)):
+            return None
+        return chosen
 
     async def embedder_cost(self, name: str, layer: LayerName) -> EmbedderCost:
         """What choosing an embedder for a layer would cost here; why it cannot be is in `refusal`."""

@@ -79,6 +79,8 @@ class Facts:
     failed_documents: int = 0
     open_pages: int = 0
     gpu: bool = True
+    english_embedder: str | None = None
+    """The light embedder, where it reads English only and many documents are in other languages."""
 
 
 ADD_DOCUMENTS = Action("add_documents", "Add documents")
@@ -90,6 +92,7 @@ TRY_AGAIN = Action("try_again", "Try again")
 ASK = Action("ask", "Ask meanwhile")
 SHOW_FAILED = Action("show_failed_documents", "Show them")
 CLOSE_PAGE = Action("close_page", "Close a page")
+CHOOSE_EMBEDDER = Action("choose_embedder", "Choose another")
 OPEN_SETTINGS = Action("open_settings", "Set when to begin")
 
 STUCK = "The library cannot be kept in order; it is tried again, and the log says why."
@@ -158,6 +161,8 @@ def _library(facts: Facts) -> Iterator[Condition]:
         yield Condition("warming", "info", sentence, ASK)
     if facts.change:
         yield Condition("embedder_change", "info", _on_its_way(facts.change), ASK)
+    if facts.english_embedder:
+        yield Condition("english_embedder", "info", _for_english(facts.english_embedder), CHOOSE_EMBEDDER)
     if not facts.own_documents:
         yield _without_documents(facts)
 
@@ -168,6 +173,13 @@ def _on_its_way(change: EmbedderChange) -> str:
     return (
         f"The light embedder {change.embedder} has read {change.done:,} of {change.total:,} passages; "
         f"{change.answering} answers until it has read them all."
+    )
+
+
+def _for_english(embedder: str) -> str:
+    return (
+        f"Many of your documents are not in English, and the light embedder {embedder} was made for English; "
+        "a multilingual one finds more."
     )
 
 

@@ -65,3 +65,7 @@ their own, 3.5 % find another. At .4 these are 5.8 %, at .8 fewer find their own
 """
 MATCH_WORDS = 3
 """Fewer words in common prove nothing. A judgement."""
+PAIRS_HELD = 0.5
+"""A passage that holds this share of a question's letter pairs is about it, in scripts without spaces.
+Of 55 questions 78 % find it in their own passage, 5 % in another; at .3 it is 91 % and 9 %, at .7 47 %
+and none."""

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "companion"
 
 FLOORS = {
-    "domain": 0, "errors": 0, "config": 0, "child": 0, "memory": 0, "tuning": 0,
+    "domain": 0, "errors": 0, "config": 0, "child": 0, "memory": 0, "tuning": 0, "words": 0,
     "storage": 1, "inference": 1,
     "library": 2, "costs": 2,
     "chat": 3, "background": 3, "quality": 3, "conditions": 3, "embedding": 3, "direct": 3,
@@ -26,7 +26,10 @@ FLOORS = {
 }  # fmt: skip
 
 # The ground floor has an order of its own: what each may see of the rest of it.
-GROUND = {"domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "tuning": ()}
+GROUND = {
+    "domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "tuning": (),
+    "words": (),
+}  # fmt: skip
 # The words need nothing that is installed; a type of numpy's is read by checkers only.
 PLAIN = ("domain", "errors")
 FOR_TYPES_ONLY = {"domain": ("numpy",)}

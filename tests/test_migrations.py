@@ -244,6 +244,42 @@ def test_data_of_every_revision_survives_the_upgrade_and_is_found(path, revision
     connection.close()
 
 
+OF_BEFORE = """
+DROP TABLE passages_fts;
+CREATE VIRTUAL TABLE passages_fts USING fts5(text, content='document_chunks', content_rowid='seq',
+    tokenize='porter unicode61 remove_diacritics 2');
+DROP TRIGGER passages_fts_insert;
+DROP TRIGGER passages_fts_update;
+DROP TRIGGER passages_fts_delete;
+CREATE TRIGGER passages_fts_insert AFTER INSERT ON document_chunks BEGIN
+    INSERT INTO passages_fts(rowid, text) VALUES (new.seq, new.text);
+END;
+"""
+"""The full text as revisions up to 0008 made it."""
+
+
+def test_a_full_text_of_before_is_made_anew_for_words_of_all_scripts(path):
+    migrate_to(path, "0008")
+    connection = sqlite3.connect(path)
+    connection.executescript(OF_BEFORE + A_ROW_OF_EVERYTHING)
+    for number, text in enumerate(("保修期三年", "an der Straße", "كِتَابٌ"), 2):
+        connection.execute(
+            "INSERT INTO document_chunks (chunk_id, doc_id, chunk_index, text, chroma_id, seq)"
+            f" VALUES ('d:{number}', 'd', {number}, ?, 'd:{number}', {number})",
+            [text],
+        )
+    connection.commit()
+    assert find(connection, "保修") == find(connection, "strasse") == find(connection, "كتاب") == []
+    Store.open(path).close()
+    found = [find(connection, word) for word in ("zebras", "保修", "strasse", "كتاب")]
+    assert found == [["d:1"], ["d:2"], ["d:3"], ["d:4"]]
+    connection.execute("UPDATE document_chunks SET text = '年假' WHERE chunk_id = 'd:2'")
+    connection.execute("DELETE FROM document_chunks WHERE chunk_id = 'd:3'")
+    assert find(connection, "保修") == find(connection, "strasse") == []
+    assert find(connection, "年假") == ["d:2"]
+    connection.close()
+
+
 def test_full_text_survives_a_rebuild_of_its_table_and_a_vacuum(fresh, path):
     fresh.executescript(A_ROW_OF_EVERYTHING)
     engine = create_engine(f"sqlite:///{path}")

@@ -155,6 +155,20 @@ def test_a_question_that_nothing_was_found_for_says_what_to_do(desk, picture):
     picture(page, "nothing-found", [said, page.locator("#lc-box textarea")])
 
 
+def test_documents_in_other_languages_lead_to_the_choice_of_a_light_embedder(desk, picture):
+    for n in range(3):
+        text = f"Der Turm Nummer {n} ist grün und steht auf der Insel."
+        desk.companion.library.add(LOCAL_OWNER, f"{n}.txt", text.encode())
+    page = desk.sit_down()
+    bar, choose = notice(page, "english_embedder", "made for English", "Choose another")
+    picture(page, "english-embedder", [bar, choose])
+    choose.click()
+    field = page.locator("#lc-set-embed_light textarea, #lc-set-embed_light input").first
+    expect(field).to_be_focused()
+    page.locator("#lc-set-embed_light .lc-chip", has_text="50 languages").click()
+    expect(field).to_have_value("paraphrase-multilingual-MiniLM-L12-v2")
+
+
 # --- models ---------------------------------------------------------------------------------
 
 

@@ -78,6 +78,26 @@ def test_a_deleted_document_is_found_nowhere_after_its_undo_time(app, caplog):
     assert companion.library.search(LOCAL_OWNER, "honey").hits[0].document_name == "bees.txt"
 
 
+@pytest.mark.parametrize("canary", ["龘靐", "ชฎฬ", "ضظغ"])
+def test_words_of_any_script_are_found_nowhere_after_the_undo_time(app, canary):
+    companion, client, clock = app
+    # Each of its letters may stand alone in the full text, which leaves out what a word shares with
+    # the one before.
+    parts = [canary.encode(), canary[1:].encode()]
+
+    def left():
+        files = [path for path in companion.settings.data_dir.rglob("*") if path.is_file()]
+        return [path.name for path in files if any(part in path.read_bytes() for part in parts)]
+
+    doc_id = upload(client, "notes.txt", f"新しい{canary} {canary} " * 200)
+    assert client.get("/api/search", params={"q": canary}).json()["hits"][0]["document_name"] == "notes.txt"
+    assert "companion.db" in "".join(left())
+    client.delete(f"/api/documents/{doc_id}")
+    clock.ahead = timedelta(seconds=11)
+    in_order(companion)
+    assert left() == []
+
+
 def test_a_document_that_could_not_be_read_is_found_nowhere_after_it_was_deleted(app, caplog):
     companion, client, clock = app
     client.post("/api/documents", files={"files": (f"{CANARY}.pdf", b"%PDF-1.4 " + CANARY.encode())})

@@ -119,6 +119,7 @@ ALL_FACTS = [
     Facts(trouble="The embedder all-MiniLM-L6-v2 is not there; it is fetched when there is a network."),
     Facts(change=EmbedderChange("all-mpnet-base-v2", "all-MiniLM-L6-v2", 0, 0)),
     Facts(change=EmbedderChange("all-mpnet-base-v2", "all-MiniLM-L6-v2", 1240, 5183)),
+    Facts(english_embedder="all-MiniLM-L6-v2"),
     Facts(library_stuck=True),
     Facts(failed_documents=1),
     Facts(failed_documents=2),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from companion.tuning import MATCH_SHARE, MATCH_WORDS
+from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
 LONGEST_REFERENCE = 60
 
@@ -20,8 +21,9 @@ _INSIDE = frozenset("0123456789,; -–[]【】")
 _NUMBER = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
 _REFERENCE = re.compile(r"[ \t]*\[\d{1,2}\]")
 _CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
-_SENTENCE = re.compile(r"[^\s.!?][^\n]*?(?:[.!?]+(?=[\s\"”')]|$)|(?=\n)|$)", re.MULTILINE)
-_WORD = re.compile(r"[^\W_]{2,}")
+_SENTENCE = re.compile(
+    rf"[^\s.!?{WIDE_ENDS}][^\n]*?(?:[{ENDS}]+(?=[\s\"”')]|$)|[{WIDE_ENDS}]+|(?=\n)|$)", re.MULTILINE
+)
 _STOP_WORDS = frozenset(
     "about after all also an and any are as at be because been but by can could do does for from had has "
     "have how if in into is it its may more most no not of on only or other our out over so some such "
@@ -215,7 +217,7 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
         if number is None or number in cited:
             continue
         numbers[number] = None
-        at = start + len(answer[start:stop].rstrip(" \t.!?\"”')*_"))
+        at = start + len(answer[start:stop].rstrip(f" \t{ENDS}{WIDE_ENDS}\"”')*_"))
         pieces += [answer[end:at], f" [{number}]"]
         end = at
     return Matched("".join([*pieces, answer[end:]]), tuple(numbers))
@@ -231,7 +233,7 @@ def _sentences(answer: str) -> Iterator[tuple[int, int]]:
 
 
 def _best_passage(sentence: frozenset[str], passages: Mapping[int, frozenset[str]]) -> int | None:
-    if len(sentence) < MATCH_WORDS:
+    if size_of(sentence) < MATCH_WORDS:
         return None
     weights = {word: _weight(word, passages) for word in sentence}
     total = sum(weights.values())
@@ -239,7 +241,7 @@ def _best_passage(sentence: frozenset[str], passages: Mapping[int, frozenset[str
     for candidate, words in passages.items():
         shared = sentence & words
         share = sum(weights[word] for word in shared) / total
-        if len(shared) >= MATCH_WORDS and (share > best or (number is None and share == best)):
+        if size_of(shared) >= MATCH_WORDS and (share > best or (number is None and share == best)):
             best, number = share, candidate
     return number
 
@@ -251,7 +253,7 @@ def _weight(word: str, passages: Mapping[int, frozenset[str]]) -> float:
 
 def words_of(text: str) -> frozenset[str]:
     """The telling words of a text, without their endings."""
-    found = (match.lower() for match in _WORD.findall(text))
+    found = (word for word in words_in(text.replace("_", " ")) if len(word) > 1)
     return frozenset(_stem(word) for word in found if word not in _STOP_WORDS)
 
 

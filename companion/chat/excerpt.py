@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from companion.chat.tokens import Calibration
+from companion.words import ENDS, WIDE_ENDS, is_spaceless, words_in
 
 LONGEST_OVERLAP = 600
 """Characters that two neighbouring passages may share."""
@@ -35,8 +36,9 @@ def cut_middle(text: str, room: int, calibration: Calibration) -> str:
     return ""
 
 
-_SENTENCE = re.compile(r".+?(?:(?<=[.!?])\s+|\n+|$)", re.DOTALL)
-_WORD = re.compile(r"\w{3,}")
+_SENTENCE = re.compile(
+    rf".+?(?:(?<=[{ENDS}])\s+|(?<=[{WIDE_ENDS}])(?![{WIDE_ENDS}」』”])\s*|\n+|$)", re.DOTALL
+)
 
 
 def excerpt(text: str, question: str, tokens: int, calibration: Calibration) -> str:
@@ -50,8 +52,8 @@ def excerpt(text: str, question: str, tokens: int, calibration: Calibration) -> 
     sentences: list[str] = [each for each in _SENTENCE.findall(text) if each.strip()]
     if not sentences or tokens < 8:
         return ""
-    asked = set(_WORD.findall(question.lower()))
-    shared = [len(asked & set(_WORD.findall(sentence.lower()))) for sentence in sentences]
+    asked = _words(question)
+    shared = [len(asked & _words(sentence)) for sentence in sentences]
     first = last = shared.index(max(shared))
     best = sentences[first]
     if calibration.tokens(best) > tokens:
@@ -64,6 +66,11 @@ def excerpt(text: str, question: str, tokens: int, calibration: Calibration) -> 
             first -= 1
         else:
             return "".join(sentences[first : last + 1]).strip()
+
+
+def _words(text: str) -> set[str]:
+    # A letter pair is a word; two letters of an alphabet mostly only join words.
+    return {word for word in words_in(text) if len(word) > 2 or is_spaceless(word)}
 
 
 def _fits(sentences: Sequence[str], tokens: int, calibration: Calibration) -> bool:

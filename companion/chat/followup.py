@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from companion.chat.prompt import Exchange
 from companion.domain import PromptMessage
 from companion.library.ranking import STOP_WORDS
+from companion.words import MARKS
 
 LONGEST_FOLLOW_UP = 40
 """A question of more words than this stands by itself."""
@@ -73,8 +74,8 @@ _CONTINUING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _WHY = re.compile(
-    r"^\W*(?:why|how come|explain|which|how many|warum|wieso|weshalb|pourquoi|por qué|perché|почему|لماذا)\b"
-    r"(?P<rest>.*)",
+    r"^\W*(?:(?:why|how come|explain|which|how many|warum|wieso|weshalb|pourquoi|por qué|perché|почему|"
+    r"لماذا)\b|为什么|なぜ|どうして|왜)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 """Lean where next to nothing follows: “why not?”, “explain further”."""
@@ -116,7 +117,7 @@ def _size(text: str) -> float:
     return len(_WORD.findall(_WIDE.sub(" ", text))) + wide / 2
 
 
-_WORD = re.compile(r"[\w’'./-]*\w")
+_WORD = re.compile(rf"[\w{MARKS}’'./-]*[\w{MARKS}]")
 
 
 # --- put into words that stand alone ------------------------------------------------------

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
+from companion.words import BORDER, is_spaceless, words_in
+
 LONGEST_SENTENCE = 320
 SHORTEST_SENTENCE = 15
 """Characters."""
@@ -26,9 +28,7 @@ STEM = 5
 """Words that share so many first letters count as forms of one word."""
 
 _HEADING = re.compile(r"^#{1,6}\s")
-_BORDER = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+(?=\S)|\n+")
 _MARKER = re.compile(r"^(?:[-*+>|]|\d+[.)])\s+")
-_WORD = re.compile(r"\w+")
 _EMPTY_WORDS = frozenset(
     "a about an and are as at be by can could did do does for from has have how i in is it its me my of on or"
     " our she should that the their them there these they this to was we were what when where which who why"
@@ -69,8 +69,13 @@ def quotables(question: str, passages: Mapping[int, str]) -> list[Quotable]:
 def split(text: str) -> list[str]:
     """Sentences that can be quoted: without headings, list markers, and what is too short or long."""
     lines = (line for line in text.splitlines() if not _HEADING.match(line))
-    sentences = (_MARKER.sub("", part.strip()) for part in _BORDER.split("\n".join(lines)))
-    return [part for part in sentences if SHORTEST_SENTENCE <= len(part) <= LONGEST_SENTENCE]
+    sentences = (_MARKER.sub("", part.strip()) for part in BORDER.split("\n".join(lines)))
+    return [part for part in sentences if _shortest(part) <= len(part) <= LONGEST_SENTENCE]
+
+
+def _shortest(sentence: str) -> int:
+    """A letter of a script without spaces says as much as two or three of an alphabet."""
+    return SHORTEST_SENTENCE // 2 if is_spaceless(sentence) else SHORTEST_SENTENCE
 
 
 def _row(sentences: Sequence[str]) -> tuple[str, ...]:
@@ -111,7 +116,7 @@ def _literal(text: str) -> str:
 
 
 def _stems(text: str) -> set[str]:
-    return set(_stemmed(word.casefold() for word in _WORD.findall(text)))
+    return set(_stemmed(words_in(text)))
 
 
 def _stemmed(words: Iterable[str]) -> Iterable[str]:

@@ -29,16 +29,29 @@ class Suggested:
     parameters: int
     working: int
     """Parameters that every token passes: all but the table of words."""
-    light: bool
+    dimension: int
+    tokens: int
+    """That it reads at once; a longer passage is read in windows."""
+    languages: int
+    """About; 1: English."""
+    light: bool = False
     """Quick enough to embed a document while the person waits."""
 
 
+# No e5: their folders do not name their prompts. BGE-M3 has no safetensors, Ollama has it all the same.
 SUGGESTED = (
-    Suggested("all-MiniLM-L6-v2", 91_000_000, 22_700_000, 11_000_000, light=True),
-    Suggested("paraphrase-multilingual-MiniLM-L12-v2", 480_000_000, 117_700_000, 21_600_000, light=True),
-    Suggested("all-mpnet-base-v2", 438_000_000, 109_500_000, 86_000_000, light=False),
-    Suggested("ollama:qwen3-embedding:4b", 2_500_000_000, 4_000_000_000, 3_600_000_000, light=False),
-    Suggested("ollama:qwen3-embedding:8b", 4_700_000_000, 7_600_000_000, 6_900_000_000, light=False),
+    Suggested("all-MiniLM-L6-v2", 91_000_000, 22_700_000, 11_000_000, 384, 256, 1, light=True),
+    Suggested(
+        "paraphrase-multilingual-MiniLM-L12-v2", 480_000_000, 117_700_000, 21_600_000, 384, 128, 50, True
+    ),
+    Suggested("all-mpnet-base-v2", 438_000_000, 109_500_000, 86_000_000, 768, 384, 1),
+    Suggested("Qwen/Qwen3-Embedding-0.6B", 1_200_000_000, 596_000_000, 440_000_000, 1024, 8192, 100),
+    Suggested(
+        "Snowflake/snowflake-arctic-embed-l-v2.0", 2_270_000_000, 568_000_000, 303_000_000, 1024, 8192, 74
+    ),
+    Suggested("ollama:bge-m3", 1_200_000_000, 568_000_000, 303_000_000, 1024, 2048, 100),
+    Suggested("ollama:qwen3-embedding:4b", 2_500_000_000, 4_000_000_000, 3_600_000_000, 2560, 2048, 100),
+    Suggested("ollama:qwen3-embedding:8b", 4_700_000_000, 7_600_000_000, 6_900_000_000, 4096, 2048, 100),
 )
 
 
@@ -60,6 +73,12 @@ class EmbedderFacts:
 def suggested(name: str) -> Suggested | None:
     bare = name.removeprefix("sentence-transformers/")
     return next((each for each in SUGGESTED if each.name == bare), None)
+
+
+def english_only(name: str) -> bool:
+    """Whether an embedder is known to read nothing but English."""
+    known = suggested(name)
+    return known is not None and known.languages == 1
 
 
 def embedder_facts(name: str, settings: Settings) -> EmbedderFacts:

@@ -31,7 +31,8 @@ _BORDER = re.compile(
     r"""
       \n[^\S\n]*\n\s*                                # an empty line
     | \n(?=[^a-z])                                   # a line that does not go on in the middle of a sentence
-    | (?<=[.!?…])["'”’»)\]]{0,3}\s+(?=[^\sa-z0-9])   # the end of a sentence, but not “e.g. this” or “No. 5”
+    # The end of a sentence, also in Arabic, Urdu and Hindi, but not “e.g. this” or “No. 5”.
+    | (?<=[.!?…\u061f\u06d4\u0964])["'”’»)\]]{0,3}\s+(?=[^\sa-z0-9])
     | [。\uff01\uff1f][」』”’]{0,2}\s*             # the same in Chinese and Japanese
     """,
     re.VERBOSE,

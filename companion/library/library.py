@@ -27,6 +27,7 @@ from companion.domain import (
 from companion.errors import EmbedderError, IndexUnusable, Refused
 from companion.library.ingest_lock import IngestLock
 from companion.library.intake import Admit, IfExists, Intake, Progress
+from companion.library.language import foreign_share
 from companion.library.layers import Layers
 from companion.library.originals import Originals
 from companion.library.readers import ReaderProcess
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 UNDO_S = 10
 FORGET_S = 30.0
 """Words of replaced versions stay no longer in the files, however much is taken in."""
+BEGINNINGS, BEGINNING = 24, 400
+"""Documents, and letters of each, that show in which languages a library is."""
+MANY_FOREIGN = 0.25
+"""Share of documents not in English, from which a multilingual embedder is worth a word. A judgement."""
+OWNERS_KNOWN = 100
 CLOSING_S = 5.0
 
 
@@ -96,6 +102,8 @@ class Library:
             admit=admit,
             now=now,
         )
+        self._foreign: dict[str, tuple[Totals, bool]] = {}
+        """Of owners: whether many of their documents were not in English, when they had so many."""
         self._opened = False
         self._forgotten_at = time.monotonic()
         self._seen = 0
@@ -173,6 +181,17 @@ class Library:
     def totals(self, owner: str) -> Totals:
         """One's own documents, counted; nothing of them is read."""
         return self._store.documents.totals((owner,))
+
+    def is_foreign(self, owner: str) -> bool:
+        """Whether many of one's own documents are not in English; looked at again when they change."""
+        totals = self.totals(owner)
+        known = self._foreign.get(owner)
+        if known is None or known[0] != totals:
+            texts = self._store.documents.beginnings(owner, BEGINNINGS, BEGINNING)
+            if len(self._foreign) >= OWNERS_KNOWN:
+                self._foreign.clear()
+            self._foreign[owner] = known = totals, foreign_share(texts) >= MANY_FOREIGN
+        return known[1]
 
     def document(self, owner: str, doc_id: str) -> Document:
         return self._store.documents.get(owner, doc_id)

@@ -20,6 +20,7 @@ from companion.tuning import (
     LIGHT_SHARE,
     QUESTION_TERMS,
 )
+from companion.words import is_spaceless, words_in
 
 if TYPE_CHECKING:
     from companion.domain import Vectors
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Ranking = Mapping[str, float]
 """Passage id to score; higher is better."""
 
-_WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(
     """a about after all also am an and any are as at be because been before being but by can could did do
     does doing down during each for from further had has have having he her here hers him his how i if in
@@ -36,6 +36,28 @@ STOP_WORDS = frozenset(
     under until up very was we were what when where which while who whom why will with would you your
     """.split()
 )
+_ASKING = re.compile(
+    r"""什么时候|什么|怎么样|怎么|怎样|如何|哪些|哪个|哪里|哪儿|为什么|多少|多久|多大|多长|是否|是不是|可以|请问|能否
+    |でしょうか|ですか|ますか|ました|ません|です|ます|ください|について|どうすれば|いいですか|どこ|いつ|だれ|どう|なぜ
+    |どの|どれ|どんな|いくら|とき|誰|何
+    |(?<=[가-힣])(?:인가요|한가요|하나요|되나요|있나요|나요|입니까|습니까|합니까)
+    |무엇[이을은]?|언제|어디에?서?|누구|누가|어떻게|얼마나|얼마|왜|몇
+    |อะไร|เมื่อไร|เมื่อไหร่|ที่ไหน|อย่างไร|ทำไม|เท่าไร|เท่าไหร่|ใคร|กี่|ไหม""",
+    re.VERBOSE,
+)
+"""What makes a question of words, in Chinese, Japanese, Korean and Thai …"""
+_JOINING = re.compile(
+    r"""(?<!目)的(?![确士])|了(?!解)|[吗呢吧是]
+    |(?<![ぁ-ん])[はがをにのへとでもかや](?![ぁ-ん])
+    |(?<=[가-힣]{2})(?:에서|에는|으로|부터|까지|[은는이가을를의에로와과도만])(?![가-힣])""",
+    re.VERBOSE,
+)
+"""… and what joins words or hangs on them."""
+
+
+def telling_part(question: str) -> str:
+    """A question without what only asks, where words do not stand apart and no list can tell them."""
+    return _JOINING.sub(" ", _ASKING.sub(" ", question)) if is_spaceless(question) else question
 
 
 def search_terms(question: str, frequency: Callable[[str], int], total: int) -> list[str]:
@@ -43,8 +65,9 @@ def search_terms(question: str, frequency: Callable[[str], int], total: int) -> 
 
     A question made of nothing else keeps its words: finding something beats finding nothing.
     """
-    words = list(dict.fromkeys(word.casefold() for word in _WORD.findall(question)))
-    telling = [word for word in words if word not in STOP_WORDS][:QUESTION_TERMS]
+    words = list(dict.fromkeys(words_in(question)))
+    told = dict.fromkeys(words_in(telling_part(question)))
+    telling = [word for word in told if word not in STOP_WORDS][:QUESTION_TERMS]
     limit = max(COMMON_SHARE * total, COMMON_FLOOR)
     rare = [word for word in telling if frequency(word) <= limit]
     return rare or telling or words[:QUESTION_TERMS]

@@ -6,11 +6,11 @@ Pure. It does not know engines, or where passages come from.
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import Counter
 
 from companion.domain import PromptMessage
 from companion.library.fence import harmless
+from companion.library.language import language_of, script_of
+from companion.words import is_spaceless, words_in
 
 MAX_TOKENS = 90
 TEMPERATURE = 0.4
@@ -33,20 +33,9 @@ _LINE = re.compile("-{5,}")
 _MARKS = "?\uff1f\u061f"
 """Also the full-width and the Arabic one."""
 _LABEL = re.compile(r"^\s*(?:\*\*)?(?:question|frage|pregunta|q)(?:\*\*)?\s*:\s*(?:\*\*)?", re.IGNORECASE)
-_WORD = re.compile(r"\w+")
 _MENTIONS = re.compile(
     r"\b(this|the|that|given|following) (passage|text|excerpt|document|paragraph|section)\b", re.IGNORECASE
 )
-
-# Telling words of languages that share a script; enough to see that a question is in another one.
-_COMMON = {
-    "en": "the of and to in is that it was for are what how which does who when where why with",
-    "de": "der die das und ist nicht ein eine zu den mit von auf was wie welche wer wann wo warum für",
-    "fr": "le la les des et est une pour dans que qui du au sur avec quel quelle comment pourquoi",
-    "es": "el la los las y es una para en que del por con qué cómo cuál cuándo dónde quién",
-    "it": "il lo la gli e è una per di che del con sono cosa come quale quando dove chi perché",
-}
-_TELLING = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 
 
 def messages(text: str) -> tuple[PromptMessage, ...]:
@@ -62,7 +51,7 @@ def question_of(answer: str, text: str) -> str | None:
     language."""
     said = next((line for line in answer.splitlines() if line.strip()), "")
     question = " ".join(_LABEL.sub("", said).strip().strip("\"'“”„«»*_` ").split())
-    letters = sum(character.isalnum() for character in question)
+    letters = sum(character.isalnum() + is_spaceless(character) for character in question)
     usable = (
         question.endswith(tuple(_MARKS))
         and sum(question.count(mark) for mark in _MARKS) == 1
@@ -76,35 +65,14 @@ def question_of(answer: str, text: str) -> str | None:
 
 def copies(question: str, text: str, most: int = LONGEST_COPY) -> bool:
     """More than `most` words in a row stand in the text as they are."""
-    words, within = _words(question), f" {' '.join(_words(text))} "
+    words, within = list(words_in(question)), f" {' '.join(words_in(text))} "
     runs = (" ".join(words[start : start + most + 1]) for start in range(len(words) - most))
     return any(f" {run} " in within for run in runs)
 
 
 def same_language(question: str, text: str) -> bool:
     """As far as scripts and common words tell: what nobody can tell is taken for the same."""
-    if _script(question) != _script(text):
+    if script_of(question) != script_of(text):
         return False
-    one, other = _language(question), _language(text)
+    one, other = language_of(question), language_of(text)
     return one is None or other is None or one == other
-
-
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(text)]
-
-
-def _script(text: str) -> str:
-    """Of most letters, as Unicode names it: LATIN, CYRILLIC, ARABIC, CJK …"""
-    names = Counter(
-        unicodedata.name(character, "?").partition(" ")[0] for character in text if character.isalpha()
-    )
-    # Japanese mixes three of them.
-    kinds = Counter({"CJK": sum(names.pop(name, 0) for name in ("CJK", "HIRAGANA", "KATAKANA"))}) + names
-    return kinds.most_common(1)[0][0] if kinds else ""
-
-
-def _language(text: str) -> str | None:
-    words = _words(text)
-    hits = Counter({code: sum(word in telling for word in words) for code, telling in _TELLING.items()})
-    (best, most), (_, second) = hits.most_common(2)
-    return best if most > second else None

@@ -224,6 +224,13 @@ class DocumentStore:
             rows = connection.execute(first.where(document_chunks.c.chunk_index == 0, *of))
             return {row.doc_id: row.text for row in rows}
 
+    def beginnings(self, owner: str, most: int, length: int) -> builtins.list[str]:
+        """The first letters of some of one's own documents; of any, but always of the same ones."""
+        first = select(func.substr(document_chunks.c.text, 1, length)).join(documents, _OF_DOCUMENT)
+        some = first.where(document_chunks.c.chunk_index == 0, documents.c.owner == owner, _ALIVE)
+        with self._database.reading() as connection:
+            return list(connection.execute(some.order_by(documents.c.doc_id).limit(most)).scalars())
+
     def passages_any(self, doc_id: str) -> builtins.list[Passage]:
         """All passages of a document whoever owns it, deleted or not."""
         with self._database.reading() as connection:

@@ -2,6 +2,10 @@
 
 Knows the FTS5 table, its triggers and its query language. It does not know which words are
 worth asking for: that is the library's choice.
+
+FTS5 ends words at spaces and marks. So the table is given texts in which each two neighbouring letters
+of a script without spaces stand apart as a word, and `words.FOLDED` spellings are one; it keeps no
+text itself (“contentless”). One table for all scripts has one count of how rare a word is.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from sqlalchemy import Connection, TextClause, delete, select, text
 from sqlalchemy.dialects.sqlite import insert
 
 from companion.storage.tables import clean, settings
+from companion.words import FOLDED, SPACELESS, is_spaceless
 
 MAX_TERMS = 256
 """More terms make a query slow and no better."""
@@ -20,17 +25,45 @@ MERGE_PAGES = 200
 """Pages of the full text that are merged at a time: some tens of milliseconds."""
 _OWED = "deleted_words"
 
+# Signs on letters belong to their word: without Mn and Mc a vowel sign of Arabic or Hindi would end it.
+_CREATE = """CREATE VIRTUAL TABLE passages_fts USING fts5(text, content='',
+    tokenize="porter unicode61 remove_diacritics 2 categories 'L* Mn Mc N* Co' separators '\ufe0f'")"""
+
+_WIDE = "\u0e00-\u17ff\u2e80-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+"""All of `SPACELESS` and a little more, in ranges that are quick to try on each letter of a passage."""
+
+_SPELLINGS = " ".join(f"WHEN '{spelling}' THEN '{plain}'" for spelling, plain in FOLDED.items())
+# Each letter of such a script with the next one; the last of a run alone, so that a letter begins a word
+# wherever it stands. In SQL, because a function of ours would keep other programs from writing.
+_SPACED = f"""(
+    WITH RECURSIVE letters(at, pair) AS (
+        SELECT 1, substr({{text}}, 1, 2)
+        UNION ALL SELECT at + 1, substr({{text}}, at + 1, 2) FROM letters WHERE pair <> '')
+    SELECT group_concat(CASE
+        WHEN pair GLOB '[{SPACELESS}][{SPACELESS}]' THEN ' ' || pair || ' '
+        WHEN pair GLOB '[{SPACELESS}]*' THEN ' ' || substr(pair, 1, 1) || ' '
+        ELSE CASE substr(pair, 1, 1) {_SPELLINGS} ELSE substr(pair, 1, 1) END END, '') FROM letters)"""
+
+
+def _indexed(text: str) -> str:
+    """What the table is given of a column, as SQL; a text in ASCII is given as it is, at no cost."""
+    folded = text
+    for spelling, plain in FOLDED.items():
+        folded = f"replace({folded}, '{spelling}', '{plain}')"
+    return f"""CASE
+        WHEN length(CAST({text} AS BLOB)) = length({text}) THEN {text}
+        WHEN {text} GLOB '*[{_WIDE}]*' THEN {_SPACED.format(text=text)}
+        ELSE {folded} END"""
+
+
+_FILL = f"INSERT INTO passages_fts(rowid, text) SELECT seq, {_indexed('text')} FROM document_chunks"
+_ADD = f"INSERT INTO passages_fts(rowid, text) VALUES (new.seq, {_indexed('new.text')});"
+_REMOVE = f"""INSERT INTO passages_fts(passages_fts, rowid, text)
+    VALUES ('delete', old.seq, {_indexed("old.text")});"""
 _TRIGGERS = {
-    "passages_fts_insert": """AFTER INSERT ON document_chunks BEGIN
-        INSERT INTO passages_fts(rowid, text) VALUES (new.seq, new.text);
-    END""",
-    "passages_fts_delete": """AFTER DELETE ON document_chunks BEGIN
-        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.seq, old.text);
-    END""",
-    "passages_fts_update": """AFTER UPDATE OF seq, text ON document_chunks BEGIN
-        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.seq, old.text);
-        INSERT INTO passages_fts(rowid, text) VALUES (new.seq, new.text);
-    END""",
+    "passages_fts_insert": f"AFTER INSERT ON document_chunks BEGIN {_ADD} END",
+    "passages_fts_delete": f"AFTER DELETE ON document_chunks BEGIN {_REMOVE} END",
+    "passages_fts_update": f"AFTER UPDATE OF seq, text ON document_chunks BEGIN {_REMOVE} {_ADD} END",
 }
 
 # CROSS JOIN fixes the order of the loops: FTS5 ranks first, and rows are looked up only until
@@ -55,20 +88,18 @@ def search_statement(*, scoped: bool) -> TextClause:
 
 
 def create_full_text(connection: Connection) -> None:
-    """Create table and triggers where they lack, and fill the table from the passages.
+    """Create table and triggers anew, and fill the table from the passages.
 
     A migration that rebuilds `document_chunks` calls this afterwards: the rebuild drops the
-    triggers without a word.
+    triggers without a word. So does one that changes what the table is given of a text.
     """
-    connection.exec_driver_sql(
-        "CREATE VIRTUAL TABLE IF NOT EXISTS passages_fts USING fts5("
-        "text, content='document_chunks', content_rowid='seq',"
-        " tokenize='porter unicode61 remove_diacritics 2')"
-    )
-    for name, body in _TRIGGERS.items():
+    for name in _TRIGGERS:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+    connection.exec_driver_sql("DROP TABLE IF EXISTS passages_fts")
+    connection.exec_driver_sql(_CREATE)
+    connection.exec_driver_sql(_FILL)
+    for name, body in _TRIGGERS.items():
         connection.exec_driver_sql(f"CREATE TRIGGER {name} {body}")
-    connection.exec_driver_sql("INSERT INTO passages_fts(passages_fts) VALUES ('rebuild')")
 
 
 def owe_forgetting(connection: Connection) -> None:
@@ -116,4 +147,6 @@ def _has_word(term: Iterable[str]) -> bool:
 
 
 def _quoted(term: str) -> str:
-    return '"' + term.replace('"', '""') + '"'
+    # A letter of a script without spaces stands there with the next one: all words that begin with it.
+    alone = len(term) == 1 and is_spaceless(term)
+    return '"' + term.replace('"', '""') + '"' + (" *" if alone else "")

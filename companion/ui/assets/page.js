@@ -19,6 +19,7 @@ const lc = {
       show_failed_documents: () => lc.go('documents', '.lc-doc:has(.is-failed) .lc-docname'),
       pull_model: () => lc.go('settings', '[data-view=models]', view => { view.click(); view.focus(); lc.go(null, '.lc-pullform input'); }),
       choose_model: () => lc.go(null, '#lc-model input', field => { field.focus(); field.click(); }),
+      choose_embedder: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-embed_light input'); }),
       open_settings: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-idle_threshold_s input'); }),
       set_questions: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-quality_questions input'); }),
       show_index: () => lc.go('index', '#lc-workline'),

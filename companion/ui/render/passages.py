@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from companion.ui.texts import html_text
+from companion.words import is_spaceless, size_of, words_in
 
 MARKED = frozenset({"markdown", "notebook"})
 """Source types whose passages are Markdown; of others, the lines are kept as they are."""
@@ -101,7 +102,8 @@ def _spans(text: str, quoted: Sequence[str]) -> list[Span]:
 
 def _finder(quotation: str) -> re.Pattern[str]:
     words = quotation.split()
-    if len(words) < _SHORTEST_QUOTATION:
+    size = size_of(words_in(quotation)) if is_spaceless(quotation) else len(words)
+    if size < _SHORTEST_QUOTATION:
         return re.compile(r"(?!)")
     return re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
 

@@ -20,6 +20,9 @@ ABOUT = {
     "all-MiniLM-L6-v2": "embedder.about.quick",
     "paraphrase-multilingual-MiniLM-L12-v2": "embedder.about.languages",
     "all-mpnet-base-v2": "embedder.about.exact",
+    "Qwen/Qwen3-Embedding-0.6B": "embedder.about.many_small",
+    "Snowflake/snowflake-arctic-embed-l-v2.0": "embedder.about.many",
+    "ollama:bge-m3": "embedder.about.in_ollama",
     "ollama:qwen3-embedding:4b": "embedder.about.card",
     "ollama:qwen3-embedding:8b": "embedder.about.large_card",
 }
@@ -54,11 +57,21 @@ def field_foot(
 
 def _suggestions(suggestions: Sequence[Suggested]) -> str:
     chips = "".join(
-        f'<button class="lc-chip" data-act="fill" data-value="{escape(each.name)}"><b>{escape(each.name)}</b>'
+        f'<button class="lc-chip" data-act="fill" data-value="{escape(each.name)}" title="{_details(each)}">'
+        f"<b>{escape(each.name)}</b>"
         f"<small>{size(each.size)} · {html_text(ABOUT[each.name])}</small></button>"
         for each in suggestions
     )
     return f'<div class="lc-chips">{chips}</div>' if chips else ""
+
+
+def _details(embedder: Suggested) -> str:
+    return html_text(
+        "embedder.details",
+        languages=text("count.language", n=embedder.languages),
+        dimension=number(embedder.dimension),
+        tokens=number(embedder.tokens),
+    )
 
 
 def complaint(message: str, now: datetime) -> str:

@@ -14,7 +14,7 @@ from companion.ui.texts import html_text
 
 ADVICE = frozenset(
     "first_run empty_library no_ollama ollama_without_models model_vanished failed_documents"
-    " embedder_missing embedder_change many_pages".split()
+    " embedder_missing embedder_change english_embedder many_pages".split()
 )
 """What a person may wave aside: the app goes on without it."""
 
