@@ -524,14 +524,13 @@ def test_nothing_above_moves_when_a_passage_opens_and_it_covers_nothing(desk):
         assert box["x"] + box["width"] <= panel.bounding_box()["x"]
     page.locator(".lc-pill").click()
     expect(page.locator("#lc-states")).to_be_visible()
-    assert page.locator("#lc-states").evaluate(
-        "e => { const {x, y} = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(x + 20, y + 20)); }"
-    )
+    page.locator("#lc-states .lc-remedy").first.click(trial=True)
 
 
 def test_the_header_is_one_line_on_a_phone(desk):
     page = desk.sit_down(viewport=PHONE, has_touch=True)
-    boxes = [page.locator(part).bounding_box() for part in ("#lc-menu", "#lc-model", "#lc-mode", "#lc-status")]
+    parts = ("#lc-menu", "#lc-model", "#lc-mode", "#lc-status")
+    boxes = [page.locator(part).bounding_box() for part in parts]
     middles = [box["y"] + box["height"] / 2 for box in boxes]
     assert max(middles) - min(middles) < 4
     for box, right in zip(boxes, [*(box["x"] for box in boxes[1:]), PHONE["width"]], strict=True):
