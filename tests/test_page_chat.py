@@ -229,8 +229,8 @@ def test_what_can_be_done_stands_under_the_last_answer_and_under_others_when_one
     expect(chat(page)).not_to_contain_text("tokens/s", use_inner_text=True)
     rows.first.get_by_role("button", name="Copy").focus()
     expect(rows.first).to_have_css("opacity", "1")
-    page.locator("#lc-log").get_by_title("Details").click()
-    facts = page.locator("dl.lc-pop")
+    page.locator("#lc-log").get_by_title("Details").last.click()
+    facts = page.locator("dl.lc-pop").last
     for fact in ("llama3.2:3b", "Documents (rag)", "300 tokens", "50 tokens/s", "First word after"):
         expect(facts).to_contain_text(fact)
     page.keyboard.press("Escape")
