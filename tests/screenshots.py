@@ -16,7 +16,7 @@ from tests.waiting import until
 
 FOLDER = REPOSITORY / "docs" / "images"
 DOCUMENTS = [REPOSITORY / "docs" / f"{name}.md" for name in ("operations", "security", "rest", "evaluate")]
-QUESTION = "How do I make a backup?"
+QUESTION = "Where does the app keep my data?"
 PATIENCE_S = 900
 LOOKS = (
     ("chat", {"viewport": DESKTOP, "color_scheme": "light"}),
