@@ -533,6 +533,7 @@ def test_the_header_is_one_line_on_a_phone(desk):
     boxes = [page.locator(part).bounding_box() for part in parts]
     middles = [box["y"] + box["height"] / 2 for box in boxes]
     assert max(middles) - min(middles) < 4
+    assert min(box["width"] for box in boxes[1:3]) > 100
     for box, right in zip(boxes, [*(box["x"] for box in boxes[1:]), PHONE["width"]], strict=True):
         assert box["x"] + box["width"] <= right
 
