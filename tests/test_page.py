@@ -507,6 +507,37 @@ def test_a_phone_shows_one_thing_at_a_time_and_never_scrolls_sideways(desk):
     assert desk.watch.errors == []
 
 
+def test_nothing_above_moves_when_a_passage_opens_and_it_covers_nothing(desk):
+    desk.says(*ANSWER)
+    page = desk.sit_down()
+    ask(page, "How do I add documents?")
+    answered(page)
+    above = page.locator("#lc-tabs [role=tab], #lc-model, #lc-mode, #lc-status")
+    boxes = "all => all.map(each => { const {x, y} = each.getBoundingClientRect(); return [x, y]; })"
+    before = above.evaluate_all(boxes)
+    page.locator(CITATION).first.click()
+    panel = page.locator(".lc-sources")
+    expect(panel).to_be_visible()
+    assert above.evaluate_all(boxes) == before
+    for part in ("#lc-box", "#lc-chat"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] + box["width"] <= panel.bounding_box()["x"]
+    page.locator(".lc-pill").click()
+    expect(page.locator("#lc-states")).to_be_visible()
+    page.locator("#lc-states .lc-remedy").first.click(trial=True)
+
+
+def test_the_header_is_one_line_on_a_phone(desk):
+    page = desk.sit_down(viewport=PHONE, has_touch=True)
+    parts = ("#lc-menu", "#lc-model", "#lc-mode", "#lc-status")
+    boxes = [page.locator(part).bounding_box() for part in parts]
+    middles = [box["y"] + box["height"] / 2 for box in boxes]
+    assert max(middles) - min(middles) < 4
+    assert min(box["width"] for box in boxes[1:3]) > 100
+    for box, right in zip(boxes, [*(box["x"] for box in boxes[1:]), PHONE["width"]], strict=True):
+        assert box["x"] + box["width"] <= right
+
+
 def test_the_page_follows_the_light_and_dark_of_the_system(desk):
     shades = []
     for scheme in ("light", "dark"):

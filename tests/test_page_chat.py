@@ -104,6 +104,44 @@ def test_a_reader_is_never_moved_and_jumps_to_the_end_when_they_like(desk):
     page.wait_for_function(f"{BELOW} < 3", arg=chat(page).element_handle())
 
 
+def test_what_goes_wrong_is_said_to_those_who_have_scrolled_up_too(desk):
+    sessions = desk.companion.sessions
+    desk.says(*[f"Line {number} of a long answer.\n\n" for number in range(60)])
+    page = desk.sit_down()
+    ask(page, "Tell me everything about documents")
+    answered(page)
+    mine = session_of(page)
+    page.locator(".lc-new").click()
+    desk.says("Another.")
+    ask(page, "How do I add documents?")
+    answered(page)
+    page.locator(f".lc-session[data-id='{mine}'] .lc-open").click()
+    expect(chat(page)).to_contain_text("Line 59")
+    chat(page).hover()
+    page.mouse.wheel(0, -900)
+    expect(page.get_by_role("button", name=LATEST)).to_be_visible()
+    other = next(each for each in sessions.list(LOCAL_OWNER) if each.session_id != mine)
+    sessions.delete(LOCAL_OWNER, other.session_id)
+    page.locator(f".lc-session[data-id='{other.session_id}'] .lc-open").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_each_paragraph_begins_where_its_writing_begins(desk):
+    desk.says("The app stays here.\n\n", "يعمل التطبيق على جهازك فقط.")
+    page = desk.sit_down()
+    ask(page, "How do I add documents?")
+    answered(page)
+    sides = page.locator("#lc-log .bot-row .message-content p").evaluate_all(
+        """all => all.map(paragraph => {
+          const first = document.createRange(), box = paragraph.getBoundingClientRect();
+          first.setStart(paragraph.firstChild, 0);
+          first.setEnd(paragraph.firstChild, 1);
+          return first.getBoundingClientRect().x - box.x < box.width / 2 ? 'left' : 'right';
+        })"""
+    )
+    assert sides[-2:] == ["left", "right"]
+
+
 def test_earlier_messages_come_in_above_what_is_read(desk):
     desk.says("The newest answer.")
     page = desk.sit_down()
@@ -173,19 +211,26 @@ def test_stopping_is_said_in_every_tab_until_the_engine_has_let_go(desk):
         expect(tab.locator("#lc-box .submit-button")).to_be_visible()
 
 
-def test_what_can_be_done_with_an_answer_appears_when_one_points_at_it(desk):
-    desk.says(*ANSWER, answer_tokens=300, answer_ms=6000.0, prompt_tokens=900)
+def test_what_can_be_done_stands_under_the_last_answer_and_under_others_when_one_points_at_them(desk):
+    usage = {"answer_tokens": 300, "answer_ms": 6000.0, "prompt_tokens": 900}
+    desk.ollama.scripts = [["An earlier one.", done()], [*ANSWER, done(**usage)]]
     page = desk.sit_down()
-    ask(page, "How do I add documents?")
-    answered(page)
-    row = page.locator("#lc-log .lc-does").last
+    for question, said in (
+        ("How do I add documents?", "An earlier one."),
+        ("What does hybrid mode do with documents?", "leaves it"),
+    ):
+        ask(page, question)
+        expect(chat(page)).to_contain_text(said)
+        answered(page)
+    rows = page.locator("#lc-log .bot-row .lc-does")
     page.mouse.move(5, 5)
-    expect(row).to_have_css("opacity", "0")
+    expect(rows.last).to_have_css("opacity", "1")
+    expect(rows.first).to_have_css("opacity", "0")
     expect(chat(page)).not_to_contain_text("tokens/s", use_inner_text=True)
-    action(page, "Copy").focus()
-    expect(row).to_have_css("opacity", "1")
-    page.locator("#lc-log").get_by_title("Details").click()
-    facts = page.locator("dl.lc-pop")
+    rows.first.get_by_role("button", name="Copy").focus()
+    expect(rows.first).to_have_css("opacity", "1")
+    page.locator("#lc-log").get_by_title("Details").last.click()
+    facts = page.locator("dl.lc-pop").last
     for fact in ("llama3.2:3b", "Documents (rag)", "300 tokens", "50 tokens/s", "First word after"):
         expect(facts).to_contain_text(fact)
     page.keyboard.press("Escape")

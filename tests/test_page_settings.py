@@ -210,6 +210,26 @@ def test_a_setting_says_its_range_and_default_marks_what_is_not_saved_and_goes_b
     assert desk.watch.errors == []
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_nothing_shines_through_the_bar_with_save(desk, viewport):
+    page = desk.sit_down(viewport=viewport)
+    page.get_by_role("tab", name="Settings").click()
+    expect(page.locator("#lc-save")).to_be_visible()
+    covered = page.evaluate(
+        """() => {
+          const bar = document.getElementById('lc-saverow'), place = bar.closest('.tabitem'), bare = [];
+          for (let top = 0; top < place.scrollHeight - place.clientHeight; top += 20) {
+            place.scrollTop = top;
+            const {x, y} = bar.getBoundingClientRect();
+            for (const down of [14, 32, 50])
+              if (!bar.contains(document.elementFromPoint(x + 40, y + down))) bare.push([top, down]);
+          }
+          return bare;
+        }"""
+    )
+    assert covered == []
+
+
 def test_what_was_typed_and_not_saved_outlives_another_chat_and_a_reload(desk):
     page = desk.sit_down()
     ask(page, "How do I add documents?")

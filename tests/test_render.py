@@ -178,10 +178,10 @@ def test_an_answer_has_its_search_its_thoughts_and_its_chips():
     message = answer(thinking="Hm.", usage=Usage(search_ms=12.4, thinking_ms=4200), mode=ThinkingMode.HYBRID)
     search, thinking, said = conversation([message], NOW, UTC)
     assert search["metadata"]["title"] == "Searched your documents"
-    assert search["metadata"]["log"] == "— 1 passage, light index, 12 ms"
+    assert search["metadata"]["log"] == "1 passage, light index, 12 ms"
     assert "guide.md" in search["content"]
     assert "page 3 · § Idle" in search["content"]
-    assert thinking["metadata"] == {"title": "Thinking", "status": "done", "duration": 4.2}
+    assert thinking["metadata"] == {"title": "Thinking", "status": "done", "log": "4.2 s"}
     assert "[1](#src-7-1)" in said["content"]
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from companion.domain import Document, DocumentState, Place, Source, Totals
+from companion.library.intake import Progress
 from companion.library.search import ScopeSummary
 from companion.ui.render.documents import Arrangement, Shelf, arrange, document_list, no_room, upload_results
 from companion.ui.render.passages import passage_text
@@ -260,3 +261,10 @@ def test_the_choice_lists_own_documents_then_samples_with_what_is_chosen():
     assert "1 document, 12 passages" in shown
     assert 'class="lc-every" checked' in scope_choice(documents, None, everything, NOW)
     assert "<b>" not in shown
+
+
+def test_a_document_that_is_read_says_how_far_in_numbers_that_can_be_read():
+    reading = document(state=DocumentState.READING)
+    shown = listed(reading, progress={reading.doc_id: Progress("embedding", 1054, 5802)})
+    assert "Indexing 1,054 of 5,802" in shown
+    assert 'max="5802" value="1054"' in shown

@@ -111,8 +111,8 @@ class Page:
                         self.settings = SettingsPanel(companion)
                         self.models = ModelsPanel(companion)
                         self.doctor = DoctorPanel(companion)
-            with gr.Column(elem_id="lc-right", min_width=0):
-                self.sources = SourcesPanel(companion)
+                with gr.Column(elem_id="lc-right", min_width=0):
+                    self.sources = SourcesPanel(companion)
         self.clock = gr.Timer(STATUS_S)
 
     def wire(self, demo: gr.Blocks) -> None:

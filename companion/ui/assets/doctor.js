@@ -16,3 +16,9 @@ element.addEventListener('click', e => {
   setTimeout(() => { if (button.isConnected) { button.disabled = false; button.textContent = said; } }, 20000);
   trigger('examine');
 });
+
+// Whoever comes to the doctor wants to be examined.
+document.addEventListener('click', e => {
+  const comes = e.target.closest('[data-view=doctor]') && element.checkVisibility();
+  if (comes && !element.querySelector('.lc-findings')) element.querySelector('[data-key]')?.click();
+});

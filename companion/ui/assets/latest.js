@@ -3,7 +3,7 @@ const box = document.getElementById('lc-chat');
 const end = () => box.scrollHeight - box.clientHeight;
 let follows = true, last = 0, held = 0, at = '';
 
-const far = () => { document.body.classList.toggle('lc-away', !follows && end() - box.scrollTop > 120); };
+const far = () => { document.body.classList.toggle('lc-behind', !follows && end() - box.scrollTop > 120); };
 const leave = () => { follows = false; held = 0; far(); };
 const back = () => { follows = true; box.scrollTop = end(); far(); };
 

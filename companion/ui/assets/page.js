@@ -48,7 +48,7 @@ const lc = {
   // On a phone the panel covers everything else, for the keyboard too.
   cover(open) {
     const phone = matchMedia('(max-width: 820px)').matches;
-    for (const id of ['lc-side', 'lc-main']) document.getElementById(id).inert = open && phone;
+    for (const part of document.querySelectorAll('#lc-side, #lc-main > :not(#lc-right)')) part.inert = open && phone;
   },
   filter() {
     for (const field of document.querySelectorAll('input[data-filters]')) {

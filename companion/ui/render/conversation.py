@@ -203,7 +203,7 @@ def _search(
     return {
         "role": "assistant",
         "content": words + lines,
-        "metadata": {"title": title, "log": f"— {log}", "status": "done"},
+        "metadata": {"title": title, "log": log, "status": "done"},
     }
 
 
@@ -214,10 +214,8 @@ def _origin(source: Source) -> str:
 
 def _thinking(thoughts: str, took_ms: float | None, log: str, status: str) -> Shown:
     metadata: dict[str, Any] = {"title": text("chat.thinking"), "status": status}
-    if log:
-        metadata["log"] = log
-    if took_ms is not None:
-        metadata["duration"] = round(took_ms / 1000, 1)
+    if log or took_ms is not None:
+        metadata["log"] = log or seconds(took_ms or 0)
     return {"role": "assistant", "content": harmless(thoughts), "metadata": metadata}
 
 

@@ -100,16 +100,16 @@ def _again(left: str) -> str:
 
 
 def _amount(status: DeepStatus) -> str:
-    facts, bar = [status.embedder], ""
-    if status.total:
-        label = text(
-            "index.amount",
-            done=number(status.done),
-            total=number(status.total),
-            percent=percent_of(status.done, status.total),
-        )
-        facts.append(label)
-        bar = f'<progress max="{status.total}" value="{status.done}" aria-label="{escape(label)}"></progress>'
+    if not status.total:
+        return ""
+    label = text(
+        "index.amount",
+        done=number(status.done),
+        total=number(status.total),
+        percent=percent_of(status.done, status.total),
+    )
+    facts = [status.embedder, label]
+    bar = f'<progress max="{status.total}" value="{status.done}" aria-label="{escape(label)}"></progress>'
     if status.is_indexing and status.rate:
         facts.append(text("index.rate", rate=number(status.rate, 0 if status.rate >= 10 else 1)))
     return f'{bar}<p class="lc-facts">{escape(" · ".join(facts))}</p>'

@@ -15,7 +15,7 @@ from companion.domain import Document, DocumentState, Totals
 from companion.library.intake import Progress
 from companion.ui.render.pieces import act, icon, original, quiet, time
 from companion.ui.render.words import size
-from companion.ui.texts import html_text, text
+from companion.ui.texts import html_text, number, text
 
 PAGE = 100
 """Documents shown at once."""
@@ -136,7 +136,7 @@ def _state(document: Document, reading: Progress | None) -> str:
     reading = reading or Progress("waiting")
     label, amount = text(f"stage.{reading.stage}"), ""
     if reading.total:
-        label = text("stage.amount", stage=label, done=reading.done, total=reading.total)
+        label = text("stage.amount", stage=label, done=number(reading.done), total=number(reading.total))
         amount = f' max="{reading.total}" value="{reading.done}"'
     bar = f'<progress{amount} aria-label="{escape(label)}"></progress>'
     return f'<span class="lc-state is-reading">{escape(label)}</span>{bar}'
