@@ -44,8 +44,8 @@ DEEP_FEEDBACK = 0.25
 """Weight of feedback in the deep space: with .3, SciFact falls below the hybrid ranking."""
 DIRECT_SHARE = 1 / 3
 """Weight of the deep embedder's own ranking, where it reads questions. With deep feedback after it
-.800 on average of five sets, feedback alone .794, though on chunk-eval
-it loses .007. Before the last change of fusion .25 lost .006 on ADI, nq-utd and SciFact."""
+.800 on average of five sets, feedback alone .794, though on chunk-eval it loses .007. Before the last
+change of fusion, .25 lost .006 on ADI, nq-utd and SciFact."""
 FEWEST_IN_BOTH = 5
 """Passages with both similarities, before one scale can be told from the other. A judgement."""
 COMMON_SHARE = 0.2
