@@ -14,6 +14,7 @@ NAMES = (
     "storage",
     "moments",
     "conversation",
+    "coverage",
 )
 
 if __name__ == "__main__":
