@@ -163,6 +163,16 @@ def test_after_the_quiet_time_everything_gets_deep_vectors_and_the_layer_is_in_f
     assert not house.deep.running
 
 
+def test_a_document_that_comes_right_after_the_last_batch_is_deepened_too(house):
+    house.add(*NOTES[:2])
+    house.until(lambda: house.store.index_runs.latest() and house.store.index_runs.latest()[0].outcome)
+    assert house.status.state is WorkState.DEEPENING, "the rules have not heard yet that all is done"
+    house.add(NOTES[2])
+    house.until(lambda: house.status.reason.why is Why.DONE and house.status.state is WorkState.WATCHING)
+    assert house.embedded() == (3, 3)
+    assert [run.passages for run in house.store.index_runs.latest()] == [1, 2]
+
+
 def test_a_sign_of_the_user_kills_the_child_at_once_and_loses_nothing_stored(house):
     house.add(*NOTES)
     house.until(lambda: house.embedded()[1] > 0)

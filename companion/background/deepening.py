@@ -251,7 +251,13 @@ class Deepening:
             case Command.RESUME:
                 self._resting = False
             case Command.NONE:
-                pass
+                self._take_up(step)
+
+    def _take_up(self, step: Step) -> None:
+        """A document that came after the last batch, before the rules could hear that all was done."""
+        embedder = self._choice.embedder
+        if step.state is WorkState.DEEPENING and self._run.over and embedder is not None:
+            self._begin_run(embedder)
 
     # --- beginning and ending -------------------------------------------------------------
 
@@ -270,9 +276,7 @@ class Deepening:
             self._freed = self._on_loop(self._residency.free(self._goes_on)).result(FREEING_S)
             if self._goes_on() and self._has_room(self._freed):
                 embedder.start(self._goes_on)
-                self._store.embeddings.register(embedder.identity)
-                run_id = self._store.index_runs.begin(embedder.identity.embedder_id)
-                self._run = _Run(run_id, self._clock)
+                self._begin_run(embedder)
                 # Its layer takes the place of another one.
                 self._tidy(embedder.identity.embedder_id)
                 log.info("deepening begins: %s", step.reason.why)
@@ -282,6 +286,10 @@ class Deepening:
             self._failure = "The chat model could not be unloaded in time."
         except CompanionError as error:
             self._failure = error.message
+
+    def _begin_run(self, embedder: DeepEmbedder) -> None:
+        self._store.embeddings.register(embedder.identity)
+        self._run = _Run(self._store.index_runs.begin(embedder.identity.embedder_id), self._clock)
 
     def _has_room(self, freed: Freed) -> bool:
         if freed.problem and freed.problem not in (IN_USE, CALLED_BACK):
