@@ -335,7 +335,9 @@ def test_questions_are_spread_over_the_documents_and_topped_up_when_the_library_
     before = {item.question_id for item in house.questions()}
     house.add(*TOPICS[3:6])
     house.client.put("/api/settings", json={"quality_questions": 9})
-    now = house.measured(2)
+    # It may be measured in between: the documents come before the setting.
+    until(lambda: house.status()["latest"]["questions"] == 9, 60)
+    now = house.status()
     assert now["questions"] == 9
     assert before < {item.question_id for item in house.questions()}, "the old ones stay, to compare with"
     assert len({item.doc_id for item in house.questions()}) == 6
