@@ -57,6 +57,19 @@ def is_focused(page, selector):
     expect(page.locator(selector)).to_be_focused()
 
 
+def test_what_is_added_while_other_files_are_read_is_kept_and_listed_at_once(desk, tmp_path):
+    for name, text in (("first.md", GUIDE), ("second.md", KEEPER)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    page = desk.sit_down()
+    with desk.companion.library._lock.ingesting():
+        upload(page, tmp_path / "first.md")
+        expect(doc(page, "first.md")).to_be_visible()
+        upload(page, tmp_path / "second.md")
+        expect(doc(page, "second.md")).to_contain_text("Waiting")
+    for name in ("first.md", "second.md"):
+        expect(doc(page, name).locator(".is-searchable")).to_be_visible()
+
+
 def test_a_folder_comes_with_its_paths_and_each_file_says_how_it_is(desk, folder):
     page = desk.sit_down()
     page.get_by_role("tab", name="Documents").click()

@@ -149,11 +149,13 @@ class DocumentsPanel:
             return {self.arranged: wider, **self.show(owner_of(request), zone, wider)}
 
         tab, shown = [here.zone, self.arranged], self.outputs
+        # Gradio drops what is triggered while the same event is pending, unless it is told otherwise.
+        each: dict[str, Any] = {"trigger_mode": "multiple"}
         self.drop.arrived(begin, None, [self.results, self.clock], **AT_ONCE)
-        self.drop.arrived(add, tab, [self.results, *shown], **QUEUED)
+        self.drop.arrived(add, tab, [self.results, *shown], **QUEUED, **each)
         self.list.replace(begin, None, [self.results, self.clock], **AT_ONCE)
-        self.list.replace(swap, tab, shown, **QUEUED)
-        self.list.remove(remove, tab, [self.undo, *shown], **AT_ONCE)
+        self.list.replace(swap, tab, shown, **QUEUED, **each)
+        self.list.remove(remove, tab, [self.undo, *shown], **AT_ONCE, **each)
         self.undo.undo(undo, tab, shown, **AT_ONCE)
         self.list.open(look, None, sources.cards, **AT_ONCE)
         self.list.more(more, tab, [self.arranged, *shown], **AT_ONCE)
@@ -195,7 +197,8 @@ class DocumentsPanel:
                 upload.known.append(document.name)
             else:
                 accepted[document.doc_id] = document
-        for document in accepted.values():
+        # A large one does not keep the others waiting.
+        for document in sorted(accepted.values(), key=lambda one: one.size):
             trouble = self._ingest(document)
             if trouble and self._failed(document):
                 upload.unread.append(document.name)
