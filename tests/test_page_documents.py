@@ -1,6 +1,7 @@
 """Documents, the passages behind an answer, and the scope of a chat, in a real browser."""
 
 import re
+import threading
 from collections import namedtuple
 
 import pytest
@@ -68,6 +69,32 @@ def test_what_is_added_while_other_files_are_read_is_kept_and_listed_at_once(des
         expect(doc(page, "second.md")).to_contain_text("Waiting")
     for name in ("first.md", "second.md"):
         expect(doc(page, name).locator(".is-searchable")).to_be_visible()
+
+
+def test_what_is_typed_while_the_list_is_on_its_way_is_looked_for_too(desk, monkeypatch):
+    add(desk, "lamp.md", GUIDE)
+    add(desk, "keeper.md", KEEPER)
+    page = desk.sit_down()
+    page.get_by_role("tab", name="Documents").click()
+    expect(doc(page, "lamp.md")).to_be_visible()
+    documents = desk.companion.library.documents
+    asked, gates = threading.Semaphore(0), [threading.Event(), threading.Event()]
+    waiting = iter(gates)
+
+    def slow(owner):
+        gate = next(waiting, None)
+        asked.release()
+        assert gate is None or gate.wait(30)
+        return documents(owner)
+
+    monkeypatch.setattr(desk.companion.library, "documents", slow)
+    for words in ("lamp", "keeper"):
+        page.get_by_placeholder("Search documents by name").fill(words)
+        assert asked.acquire(timeout=30), "what came while another answer was on its way was dropped"
+    for gate, found, other in zip(gates, ("lamp.md", "keeper.md"), ("keeper.md", "lamp.md"), strict=True):
+        gate.set()
+        expect(doc(page, other)).to_have_count(0)
+        expect(doc(page, found)).to_be_visible()
 
 
 def test_a_folder_comes_with_its_paths_and_each_file_says_how_it_is(desk, folder):

@@ -21,6 +21,7 @@ from companion.domain import SAMPLE_OWNER, Message, Role, ThinkingMode
 from companion.errors import NotFound
 from companion.ui.here import (
     AT_ONCE,
+    EACH,
     PAGE,
     QUEUED,
     Here,
@@ -182,12 +183,12 @@ class ChatPanel:
             follow,
             [self.watched, here.session, here.zone, self.shown],
             [*self.outputs, *sessions.outputs],
-            trigger_mode="multiple",
             **QUEUED,
+            **EACH,
         )
         self.box.stop(stop, here.session, self.box, **AT_ONCE)
         self.welcome.touch(self._companion.touch, None, None, **AT_ONCE)
-        self.welcome.draft(weigh, [here.session, mode], self.cost, **AT_ONCE)
+        self.welcome.draft(weigh, [here.session, mode], self.cost, **AT_ONCE, **EACH)
         self.earlier.click(earlier, [here.session, here.zone, self.shown], self.outputs, **AT_ONCE)
 
     async def _follow(self, run: Run, looking: Callable[[], bool]) -> AsyncGenerator[Update]:

@@ -17,6 +17,7 @@ from companion.domain import Document, DocumentState
 from companion.errors import CompanionError, NotFound
 from companion.ui.here import (
     AT_ONCE,
+    EACH,
     QUEUED,
     Here,
     Update,
@@ -149,17 +150,15 @@ class DocumentsPanel:
             return {self.arranged: wider, **self.show(owner_of(request), zone, wider)}
 
         tab, shown = [here.zone, self.arranged], self.outputs
-        # Gradio drops what is triggered while the same event is pending, unless it is told otherwise.
-        each: dict[str, Any] = {"trigger_mode": "multiple"}
         self.drop.arrived(begin, None, [self.results, self.clock], **AT_ONCE)
-        self.drop.arrived(add, tab, [self.results, *shown], **QUEUED, **each)
+        self.drop.arrived(add, tab, [self.results, *shown], **QUEUED, **EACH)
         self.list.replace(begin, None, [self.results, self.clock], **AT_ONCE)
-        self.list.replace(swap, tab, shown, **QUEUED, **each)
-        self.list.remove(remove, tab, [self.undo, *shown], **AT_ONCE, **each)
+        self.list.replace(swap, tab, shown, **QUEUED, **EACH)
+        self.list.remove(remove, tab, [self.undo, *shown], **AT_ONCE)
         self.undo.undo(undo, tab, shown, **AT_ONCE)
-        self.list.open(look, None, sources.cards, **AT_ONCE)
-        self.list.more(more, tab, [self.arranged, *shown], **AT_ONCE)
-        self.finder.find(find, here.zone, [self.arranged, *shown], **AT_ONCE)
+        self.list.open(look, None, sources.cards, **AT_ONCE, **EACH)
+        self.list.more(more, tab, [self.arranged, *shown], **AT_ONCE, **EACH)
+        self.finder.find(find, here.zone, [self.arranged, *shown], **AT_ONCE, **EACH)
         self.clock.tick(refresh, tab, shown, **AT_ONCE)
 
     def _html(self, owner: str, documents: list[Document], zone: str, arranged: Arrangement) -> str:

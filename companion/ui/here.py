@@ -33,6 +33,9 @@ QUEUED: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"
 """For events that take long: any number at once."""
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 """For events that answer within milliseconds."""
+EACH: dict[str, Any] = {"trigger_mode": "multiple"}
+"""For events that tell something of their own: Gradio's page drops what is triggered while the same event is
+pending, unless it is told otherwise."""
 
 
 PAGE = 40

@@ -16,7 +16,20 @@ from companion.errors import CompanionError
 from companion.inference.catalog import RECOMMENDED
 from companion.inference.ollama_json import full_name
 from companion.inference.pulls import PullState, PullStatus
-from companion.ui.here import AT_ONCE, QUEUED, Here, Update, html, now, owner_of, piece, told, warn, zone_of
+from companion.ui.here import (
+    AT_ONCE,
+    EACH,
+    QUEUED,
+    Here,
+    Update,
+    html,
+    now,
+    owner_of,
+    piece,
+    told,
+    warn,
+    zone_of,
+)
 from companion.ui.render.models import model_list, offers
 from companion.ui.render.pieces import quiet
 from companion.ui.texts import html_text
@@ -90,12 +103,12 @@ class ModelsPanel:
             pulls.cancel(str(event._data["name"]))
             return await self.show(zone)
 
-        self.list.bring(bring, here.zone, self.outputs, **QUEUED)
-        self.list.free(free, here.zone, self.outputs, **QUEUED)
-        self.offers.cancel(cancel, here.zone, self.outputs, **AT_ONCE)
-        self.offers.fetch(fetch, here.zone, self.outputs, **QUEUED)
+        self.list.bring(bring, here.zone, self.outputs, **QUEUED, **EACH)
+        self.list.free(free, here.zone, self.outputs, **QUEUED, **EACH)
+        self.offers.cancel(cancel, here.zone, self.outputs, **AT_ONCE, **EACH)
+        self.offers.fetch(fetch, here.zone, self.outputs, **QUEUED, **EACH)
         if pulls.forbidden is None:
-            self.form.fetch(fetch, here.zone, self.outputs, **QUEUED)
+            self.form.fetch(fetch, here.zone, self.outputs, **QUEUED, **EACH)
         self.clock.tick(self.show, here.zone, self.outputs, **AT_ONCE)
 
     async def _work(self, name: str, what: str, work: Callable[[str], Awaitable[None]], zone: str) -> Update:

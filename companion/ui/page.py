@@ -22,6 +22,7 @@ from companion.ui.header import Header
 from companion.ui.here import (
     ASSETS,
     AT_ONCE,
+    EACH,
     QUEUED,
     Here,
     Look,
@@ -233,9 +234,9 @@ class Page:
         here, side = self.here, self.sessions
         self.chat.gone.change(leave, here.zone, self._view, **QUEUED)
         side.head.fresh(fresh, here.zone, self._view, **AT_ONCE)
-        side.list.open(open_chat, here.zone, self._view, **AT_ONCE)
-        side.list.rename(rename, [here.session, here.zone], side.list, **AT_ONCE)
-        side.list.remove(remove, [here.session, here.zone], [*self._view, side.undo], **AT_ONCE)
+        side.list.open(open_chat, here.zone, self._view, **AT_ONCE, **EACH)
+        side.list.rename(rename, [here.session, here.zone], side.list, **AT_ONCE, **EACH)
+        side.list.remove(remove, [here.session, here.zone], [*self._view, side.undo], **AT_ONCE, **EACH)
         side.undo.undo(undo, [here.session, here.zone], self._view, **AT_ONCE)
 
     def _wire_documents(self) -> None:

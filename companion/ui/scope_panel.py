@@ -13,7 +13,7 @@ import gradio as gr
 
 from companion.app import Companion
 from companion.errors import NotFound
-from companion.ui.here import AT_ONCE, Here, Update, html, now, owner_of, told
+from companion.ui.here import AT_ONCE, EACH, Here, Update, html, now, owner_of, told
 from companion.ui.render.scope import scope_button, scope_choice
 
 
@@ -62,7 +62,7 @@ class ScopePanel:
             return self.show(owner, scope)
 
         self.button.open(open_choice, here.session, self.choice, **AT_ONCE)
-        self.choice.choose(choose, here.session, self.button, **AT_ONCE)
+        self.choice.choose(choose, here.session, self.button, **AT_ONCE, **EACH)
 
     def _name(self, owner: str, doc_id: str) -> str | None:
         try:

@@ -21,7 +21,7 @@ from companion.costs import EmbedderCost, LayerName
 from companion.domain import DeepQuery, Preferences, SessionConfig, ThinkingMode
 from companion.errors import CompanionError, InvalidInput
 from companion.inference.embedder_facts import SUGGESTED, Suggested
-from companion.ui.here import AT_ONCE, QUEUED, Here, Update, html, now, owner_of, told, warn
+from companion.ui.here import AT_ONCE, EACH, QUEUED, Here, Update, html, now, owner_of, told, warn
 from companion.ui.render.models import mode_choices, mode_label
 from companion.ui.render.settings import complaint, confirmation, field_foot, kept
 from companion.ui.texts import html_text, number, text
@@ -160,7 +160,7 @@ class SettingsPanel:
         self.fields["model_name"].input(
             lambda name: kept({}, now(), chosen=name), self.fields["model_name"], self.kept, **AT_ONCE
         )
-        self.kept.retype(retype, None, [*self.fields.values(), self.kept], **AT_ONCE)
+        self.kept.retype(retype, None, [*self.fields.values(), self.kept], **AT_ONCE, **EACH)
         for foot in self.feet:
             foot.reset(reset, None, [*self.fields.values(), self.kept], **AT_ONCE)
             foot.fill(fill, None, [*self.fields.values(), self.kept], **AT_ONCE)

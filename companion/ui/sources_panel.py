@@ -17,7 +17,7 @@ from companion.domain import Hit, Passage, Retrieved, Source, Token
 from companion.errors import NotFound
 from companion.quality.judgement import answering_rank
 from companion.quality.overview import Miss
-from companion.ui.here import AT_ONCE, Here, Update, html, owner_of, told
+from companion.ui.here import AT_ONCE, EACH, Here, Update, html, owner_of, told
 from companion.ui.render.conversation import LIVE
 from companion.ui.render.quotations import quotations
 from companion.ui.render.sources import PASSAGES, Opened, passage_cards, source_cards
@@ -47,7 +47,7 @@ class SourcesPanel:
             with told():
                 return self.document(owner_of(request), str(event._data["id"]), int(event._data["most"]))
 
-        self.cards.cite(cite, here.session, self.cards, **AT_ONCE)
+        self.cards.cite(cite, here.session, self.cards, **AT_ONCE, **EACH)
         self.cards.more(more, None, self.cards, **AT_ONCE)
 
     def document(self, owner: str, doc_id: str, most: int = PASSAGES) -> str:
