@@ -112,6 +112,7 @@ def test_what_goes_wrong_is_said_to_those_who_have_scrolled_up_too(desk):
     answered(page)
     mine = session_of(page)
     page.locator(".lc-new").click()
+    expect(chat(page)).not_to_contain_text("Line 59")
     desk.says("Another.")
     ask(page, "How do I add documents?")
     answered(page)
