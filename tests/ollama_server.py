@@ -13,8 +13,9 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.waiting import until
@@ -66,6 +67,7 @@ class Asked:
     method: str
     path: str
     body: dict[str, Any]
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

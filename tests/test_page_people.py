@@ -103,13 +103,14 @@ def test_two_people_at_once_see_each_their_own(lan, arrive, note):
     for page, name in ((ada, "ada"), (bob, "bob")):
         sign_in(page, name)
         inside(page)
+    before = ada.locator(".lc-session").count()
     upload(ada, note)
     expect(row(ada, note)).to_contain_text("Searchable", timeout=30_000)
     lan.ollama.scripts = [["The lighthouse ", "is green [1].", done()] for _ in range(9)]
     ada.get_by_role("tab", name="Chat").click()
     ask(ada, "What colour is the lighthouse of Skagen?")
     answered(ada)
-    expect(ada.locator(".lc-session")).to_have_count(1)
+    expect(ada.locator(".lc-session")).to_have_count(before + 1)
     bob.get_by_role("tab", name="Documents").click()
     expect(bob.locator(".lc-doc", has_text="user-guide.md").first).to_be_visible()
     expect(row(bob, note)).to_have_count(0)

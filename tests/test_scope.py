@@ -136,7 +136,7 @@ async def test_a_choice_that_cannot_be_searched_is_refused_and_changes_nothing(c
 def test_an_empty_choice_is_refused_in_words(client, session_id):
     answer = choose(client, session_id, [])
     assert answer.status_code == 422
-    assert answer.json()["error"]["message"] == "Choose at least one document, or all of them."
+    assert answer.json()["error"]["message"] == "scope: Choose at least one document, or all of them."
 
 
 def test_a_chosen_document_that_is_deleted_falls_out_and_comes_back_with_undo(client, session_id, library):
