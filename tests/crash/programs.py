@@ -85,8 +85,11 @@ class Person:
             self.note("uploaded", doc=answer.json()["results"][0]["document"]["doc_id"], text=word)
 
     def ask(self, client):
-        sessions = client.get("/api/sessions").json()["sessions"]
-        session = sessions[0] if sessions else client.post("/api/sessions").json()
+        known = client.get("/api/sessions").json().get("sessions")
+        session = known[0] if known else client.post("/api/sessions").json()
+        if "session_id" not in session:
+            # Asked to end, the program refuses: nothing was promised.
+            return
         text = f"What of number {self.random.getrandbits(40)}?"
         answer = client.post(f"/api/sessions/{session['session_id']}/messages", json={"content": text})
         if answer.status_code == 200:
