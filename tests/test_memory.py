@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.test_web import free_port, options, run
+from tests.browser import free_port
+from tests.test_web import options, run
 
 FREED = """
 import ctypes, sys, psutil

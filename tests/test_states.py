@@ -23,8 +23,9 @@ from companion.domain import LOCAL_OWNER, EmbedderChange
 from companion.errors import DiskFull, EmbedderError, EngineUnavailable, NotFound
 from companion.inference.catalog import Situation
 from companion.inference.late_embedder import LateEmbedder
+from tests.browser import free_port
 from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, ScriptedEngine
-from tests.test_web import App, assert_one_sentence, free_port, options, run
+from tests.test_web import App, assert_one_sentence, options, run
 from tests.waiting import until
 
 GUIDE = b"# Guide\n\nPress the blue button to add documents.\n"

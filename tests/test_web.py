@@ -17,16 +17,11 @@ import pytest
 
 from companion.cli import serve_app
 from companion.door.guard import CONTENT_SECURITY_POLICY
+from tests.browser import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OPEN_GRADIO = {"GRADIO_ALLOWED_PATHS": "/", "GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0"}
 """What may be left in a person's environment, and must not open our server."""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(**more):

@@ -1,6 +1,5 @@
 """The deep embedder in its child: windows per second against raw `encode`, and how soon it is gone."""
 
-import json
 import random
 import re
 import subprocess
@@ -13,8 +12,8 @@ import numpy as np
 from companion.config import SAMPLE_FOLDER, Settings
 from companion.inference.deep import ChildEmbedder, Interrupted
 from companion.inference.weights import embedder_folder
-from tests.bench.ingest import RAW
 from tests.bench.measures import alternate, percentile, ratios, summary
+from tests.bench.raw import RawEncoder
 
 WINDOWS, WORDS, PAIRS = 24, (60, 280), 5
 KILLS = 30
@@ -30,10 +29,7 @@ def made_windows(rng: np.random.Generator) -> list[str]:
 def throughput(embedder: ChildEmbedder, folder: str) -> list[str]:
     """Both with as many threads as there are cores. The raw one is asked over a pipe as well."""
     rng, windows, rates = np.random.default_rng(3), [""], []
-    raw = subprocess.Popen(
-        [sys.executable, "-c", RAW, folder],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    raw = RawEncoder(folder)
     embedder.start()
 
     def ours() -> float:
@@ -44,16 +40,8 @@ def throughput(embedder: ChildEmbedder, folder: str) -> list[str]:
         rates.append(WINDOWS / took)
         return took
 
-    def encode() -> float:
-        assert raw.stdin is not None
-        assert raw.stdout is not None
-        raw.stdin.write(json.dumps(windows) + "\n")
-        raw.stdin.flush()
-        return float(raw.stdout.readline())
-
-    pairs = alternate(ours, encode, PAIRS)
-    raw.kill()
-    raw.communicate()
+    pairs = alternate(ours, lambda: raw.seconds(windows), PAIRS)
+    raw.end()
     embedder.kill()
     return [
         f"deepen, {embedder.identity.name} in its child: {summary(rates[1:])} windows/s",

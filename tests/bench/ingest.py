@@ -1,9 +1,6 @@
 """The whole way of a document, reading to searchable, against `SentenceTransformer.encode`."""
 
-import json
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,20 +15,10 @@ from companion.library.library import Library
 from companion.library.vectors import VectorIndex
 from companion.storage.store import Store
 from tests.bench.measures import alternate, ratios, summary
+from tests.bench.raw import RawEncoder
 
 WORDS = 18_000
 PAIRS = 11
-RAW = """
-import json, sys, time
-from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(sys.argv[1], device="cpu")
-model.encode(["warm"])
-for line in sys.stdin:
-    texts = json.loads(line)
-    started = time.perf_counter()
-    model.encode(texts)
-    print(time.perf_counter() - started, flush=True)
-"""
 
 
 def made_document(rng: np.random.Generator) -> bytes:
@@ -59,10 +46,7 @@ def run() -> list[str]:
     library.warm()
     library.add(LOCAL_OWNER, "first.txt", b"The reading child starts and the index opens.")
     library.open_index()
-    raw = subprocess.Popen(
-        [sys.executable, "-c", RAW, str(embedder_folder(settings.embed_light, settings))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    raw = RawEncoder(str(embedder_folder(settings.embed_light, settings)))
     windows: list[str] = []
     counts: list[int] = []
 
@@ -76,15 +60,8 @@ def run() -> list[str]:
         counts.append(len(windows))
         return took
 
-    def encode() -> float:
-        assert raw.stdin is not None
-        assert raw.stdout is not None
-        raw.stdin.write(json.dumps(windows) + "\n")
-        raw.stdin.flush()
-        return float(raw.stdout.readline())
-
-    pairs = alternate(ours, encode, PAIRS)
-    raw.kill()
+    pairs = alternate(ours, lambda: raw.seconds(windows), PAIRS)
+    raw.end()
     library.close()
     store.close()
     rates = [count / one for count, (one, _other) in zip(counts[1:], pairs, strict=True)]
