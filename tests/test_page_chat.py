@@ -72,6 +72,43 @@ def test_what_is_asked_before_the_page_is_whole_is_asked_when_it_is(desk):
     assert len(desk.companion.sessions.list(LOCAL_OWNER)) == 1
 
 
+@pytest.mark.parametrize("way", ["a new chat", "another chat"])
+def test_what_is_asked_before_the_chosen_chat_is_there_is_asked_in_it(desk, way):
+    page = desk.sit_down()
+    ask(page, "First question")
+    answered(page)
+    first = session_of(page)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".lc-welcome")).to_be_visible()
+    ask(page, "Second question")
+    answered(page)
+    held = []
+    page.route("**/run/predict*", lambda route: route.continue_() if held else held.append(route))
+    if way == "a new chat":
+        page.get_by_role("button", name="New chat").click()
+    else:
+        page.locator(f".lc-session[data-id='{first}'] .lc-open").click()
+    turning = heard(page, lambda: held)[0]
+    ask(page, "Third question")
+    page.wait_for_timeout(300)
+    turning.continue_()
+    expect(chat(page)).to_contain_text("Third question")
+    answered(page)
+    asked = [message.content for message in stored(desk, page) if message.role == "user"]
+    assert asked == (["Third question"] if way == "a new chat" else ["First question", "Third question"])
+
+
+def test_a_question_waits_for_no_chat_that_cannot_be_opened(desk):
+    page = desk.sit_down()
+    ask(page, "First question")
+    answered(page)
+    stays = session_of(page)
+    page.evaluate("lcEarly.patience = 1; lcEarly.turn('gone')")
+    ask(page, "Second question")
+    expect(chat(page)).to_contain_text("Second question")
+    assert session_of(page) == stays
+
+
 def test_a_reader_is_never_moved_and_jumps_to_the_end_when_they_like(desk):
     first, second = Gate(), Gate()
     lines = [f"Line {number} of a long answer.\n\n" for number in range(60)]

@@ -89,10 +89,27 @@ document.addEventListener('click', e => {
 });
 document.addEventListener('input', e => { if (e.target.matches('input[data-filters]')) lc.filter(); });
 
-// What is asked before the first view has come would be drawn over by it: it is sent when the view stands.
+// What is asked before the view stands that was asked for would be drawn over by it, or reach the chat
+// that was left: it is sent then.
 const lcEarly = {
   asked: false,
-  arrived: () => !!document.querySelector('.lc-sessions'),
+  wanted: null,
+  patience: 10,
+  // To a chat, or to a new one without a name; one that cannot be shown is not waited for.
+  turn(chat) {
+    lcEarly.wanted = chat;
+    clearTimeout(lcEarly.tired);
+    lcEarly.tired = setTimeout(lcEarly.stay, lcEarly.patience * 1000);
+  },
+  stay() {
+    lcEarly.wanted = null;
+    lcEarly.send();
+  },
+  arrived() {
+    const shown = document.querySelector('.lc-sessions')?.dataset.current;
+    if (shown === lcEarly.wanted) lcEarly.wanted = null;
+    return shown !== undefined && lcEarly.wanted === null;
+  },
   hold(e) {
     if (lcEarly.arrived()) return;
     e.preventDefault();

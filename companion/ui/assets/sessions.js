@@ -31,6 +31,7 @@ element.addEventListener('click', e => {
   if (!link || e.ctrlKey || e.metaKey || e.shiftKey) return;
   e.preventDefault();
   document.body.classList.remove('lc-drawer');
+  lcEarly.turn(row(link).dataset.id);
   trigger('open', mine(link));
 });
 
