@@ -11,37 +11,31 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import filelock
 
 from companion.background.deep_choice import Opener
 from companion.background.deep_status import DeepStatus
-from companion.background.deepening import Deepening, Quiet
-from companion.background.light_change import LightChange, Loader
+from companion.background.light_change import Loader
 from companion.background.machine_load import LoadReader
-from companion.background.residency import Residency
-from companion.background.upkeep import Upkeep
-from companion.background.worker import Worker
 from companion.chat.chat import Chat
 from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
 from companion.conditions import DISK_FULL, STUCK, Condition, Facts, Models, conditions
 from companion.config import Settings, quiet_libraries
 from companion.costs import EmbedderCost, LayerName
-from companion.direct import DirectQuestions
-from companion.domain import LOCAL_OWNER, ChatEngine, DeepQuery, Embedder
-from companion.embedding import Embedding, load_embedder, load_for_questions, ollama_of
+from companion.domain import ChatEngine, Embedder
+from companion.embedding import load_embedder, ollama_of
 from companion.errors import (
-    Conflict,
     EmbedderError,
     EngineError,
     InvalidInput,
 )
+from companion.idle_work import IdleWork, Rooms, StandIns
 from companion.inference.builtin import Builtin
 from companion.inference.catalog import Catalog
 from companion.inference.embedder_facts import english_only
@@ -57,11 +51,10 @@ from companion.people.departure import delete_all_of
 from companion.people.people import People
 from companion.people.quotas import Quotas
 from companion.people.visitors import Visitors
-from companion.quality.inventor import Inventor
-from companion.quality.study import Study
 from companion.storage.folder import lock_folder
 from companion.storage.space import Space, megabytes
 from companion.storage.store import Store
+from companion.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +87,7 @@ class Companion:
         quotas: Quotas,
         space: Space,
         lock: filelock.BaseFileLock,
-        load_light: Loader | None,
-        open_deep: Opener | None,
-        load_direct: Loader | None,
-        reader: LoadReader | None,
+        stand_ins: StandIns,
     ) -> None:
         self.started_id = uuid.uuid4().hex
         """Another one after each start: an open page that sees it change loads itself anew."""
@@ -124,119 +114,61 @@ class Companion:
         self.sessions.before_delete(self.runs.end)
         self.outlook = Outlook(catalog, self.runs.loop)
         self.pulls = Pulls(catalog, self.runs.loop, offline=settings.offline)
-        self.worker = Worker(lambda: self._tick())
-        self.embedding = Embedding(
-            settings, catalog, store.embeddings, library.layers.pace, lambda: self.deepening.load
-        )
-        self.residency = Residency(
-            catalog,
-            busy=lambda: self.runs.active() > 0,
-            window_for=lambda model: self.chat.window_for(model, self.sessions.preferences()),
-            free_bytes=lambda: self.deepening.memory_free,
-            preload_chosen=self._preload_chosen,
-        )
-        self.deepening = Deepening(
-            store,
-            library.layers,
-            self.residency,
-            open_deep or self.embedding.open_deep,
-            wanted=lambda: self.sessions.preferences().embed_deep,
-            quiet=self._quiet,
-            turns=self.runs.active,
-            reclaimable=self._reclaimable,
-            on_loop=self._on_loop,
-            in_thread=asyncio.to_thread,
-            wake=self.worker.wake,
-            borrowed=lambda: self.study.works_elsewhere,
-            reader=reader,
-        )
-        inventor = Inventor(
-            catalog,
-            chosen=lambda: self.sessions.in_use(LOCAL_OWNER).model_name,
-            window_for=lambda model: self.chat.window_for(model, self.sessions.preferences()),
-        )
-        self.study = Study(
-            store,
-            library,
-            inventor.invent,
-            wanted=lambda: self.sessions.preferences().quality_questions,
-            embed_deep=lambda: self.sessions.preferences().embed_deep,
-            spare=lambda: self.deepening.spare,
-            turns=self.runs.active,
-            crowded=lambda: self.deepening.status().is_indexing,
-            on_loop=self._on_loop,
-            wake=self.worker.wake,
-        )
+        self._when_closing: list[Callable[[], None]] = []
         self._closing = threading.Event()
-        self.light_change = LightChange(
-            store,
-            library,
-            load_light,
-            wanted=lambda: self.sessions.preferences().embed_light,
-            usual=settings.embed_light,
-            in_background=lambda work: self._begin("next embedder", work),
-            proceed=lambda: not self.runs.active() and not self._closing.is_set(),
-            wake=self.worker.wake,
-        )
-        self.sessions.after_save(lambda values: self.try_again() if "embed_light" in values else None)
-        self.direct = DirectQuestions(
-            load_direct or (lambda name: load_for_questions(name, settings)),
-            wanted=self._asked_directly,
-            in_background=lambda work: self._begin("deep questions", work),
-        )
-        library.deep_reader = lambda: self.direct.embedder
-        self.sessions.after_save(lambda values: self._follow_direct() if "deep_query" in values else None)
-        self.upkeep = Upkeep(
-            store,
-            library,
+        self._threads = Threads()
+        self.work = IdleWork(
+            Rooms(settings, store, library, catalog, sessions, self.chat, self.runs),
+            stand_ins,
+            self._threads,
             purge=self._purge,
             loading=lambda: self._loading,
             closing=self._closing,
-            change=self.light_change.tick,
-            deepen=self.deepening.tick,
-            study=self.study.tick,
         )
+        self.sessions.after_save(lambda values: self.try_again() if "embed_light" in values else None)
         self._space = space
         self._lock = lock
         self._warming_since = time.monotonic()
         self._embedder_thread: threading.Thread | None = None
-        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Warm up in the background: embedder, sample library, unfinished documents, index."""
-        self._embedder_thread = self._begin("embedder", self._warm_embedder)
+        self._embedder_thread = self._threads.begin("embedder", self._warm_embedder)
         self.outlook.look()
-        self.worker.start()
+        self.work.worker.start()
 
     def try_again(self) -> None:
         """Load the embedder once more, if it could not be; the library follows by itself."""
-        self.light_change.choose_again()
+        self.work.light_change.choose_again()
         late = self._late
         if late is not None and late.failure and not self._loading:
             self._warming_since = time.monotonic()
-            self._embedder_thread = self._begin("embedder", self._warm_embedder)
+            self._embedder_thread = self._threads.begin("embedder", self._warm_embedder)
 
     def touch(self) -> None:
         """A sign of the user: a keystroke, a message, an upload."""
-        self.deepening.touch()
-        self.study.touch()
+        self.work.touch()
 
     def when_gone(self, act: Callable[[str], None]) -> None:
         """Have `act(owner)` called when a visitor is forgotten."""
         self._when_gone.append(act)
 
+    def before_close(self, act: Callable[[], None]) -> None:
+        """Have `act()` called when the app begins to end."""
+        self._when_closing.append(act)
+
     def deep_status(self, owner: str) -> DeepStatus:
         """What deep work does; how much there is of it, of everybody together, is for admins."""
-        status = self.deepening.status()
+        status = self.work.deepening.status()
         return status if self.people.is_admin(owner) else replace(status, done=0, total=0)
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
         if self.store.full:
             return Health("degraded", (DISK_FULL,))
-        if self.worker.failing:
+        if self.work.worker.failing:
             return Health("degraded", (STUCK,))
-        if self.upkeep.stage:
+        if self.work.upkeep.stage:
             return Health("warming", ("The library is being opened; words are searched already.",))
         if self._trouble:
             return Health("degraded", (self._trouble,))
@@ -254,18 +186,18 @@ class Companion:
         return conditions(
             Facts(
                 models=self._models(owner, session_id),
-                warming=EMBEDDER if self._loading else self.upkeep.stage,
+                warming=EMBEDDER if self._loading else self.work.upkeep.stage,
                 warming_s=time.monotonic() - self._warming_since,
                 trouble=self._trouble,
-                change=self.light_change.progress,
-                library_stuck=self.worker.failing,
+                change=self.work.light_change.progress,
+                library_stuck=self.work.worker.failing,
                 disk_full=self.store.full,
                 free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
                 conversations=bool(self.sessions.list(owner, limit=1)),
                 own_documents=own.documents,
                 failed_documents=own.failed,
                 open_pages=self.open_pages,
-                gpu=self.embedding.card is not False,
+                gpu=self.work.embedding.card is not False,
                 english_embedder=self._english_embedder(owner),
             )
         )
@@ -282,7 +214,7 @@ class Companion:
         name = name.strip()
         try:
             await self.sessions.check({f"embed_{layer}": name})
-            return await self.embedding.cost(name, layer)
+            return await self.work.embedding.cost(name, layer)
         except (InvalidInput, EmbedderError, EngineError) as error:
             return EmbedderCost(name, layer, error.message)
 
@@ -291,22 +223,21 @@ class Companion:
         if self._closing.is_set():
             return
         self._closing.set()
+        for act in self._when_closing:
+            act()
         if self._late is not None:
             # Else whoever waits for it waits through an export.
             self._late.close()
-        self.deepening.close()
-        self.study.close()
+        self.work.close()
         self.library.stop_working()
         # Before the runs: it works on their loop.
         self.pulls.close()
         self.runs.close()
-        self.worker.stop()
-        self.deepening.let_go()
+        self.work.stop()
         self.library.close()
-        for thread in self._threads:
-            thread.join(1)
+        self._threads.join(1)
         # In a thread of its own: the caller may be inside an event loop.
-        self._begin("engines", lambda: asyncio.run(self.catalog.close())).join(3)
+        self._threads.begin("engines", lambda: asyncio.run(self.catalog.close())).join(3)
         self.store.close()
         self._lock.release()
 
@@ -318,53 +249,6 @@ class Companion:
                 act(owner)
             self.visitors.forget(owner)
         self.sessions.purge_due()
-
-    def _quiet(self) -> Quiet:
-        """As the last active conversation says."""
-        in_use = self.sessions.in_use(LOCAL_OWNER)
-        return Quiet(in_use.idle_threshold_s, self.sessions.preferences().gpu_idle_percent)
-
-    def _tick(self) -> float:
-        # Not before the light embedder is there: that one is needed by everybody.
-        if self.upkeep.stage is None:
-            self.direct.follow()
-        return self.upkeep.tick()
-
-    def _follow_direct(self) -> None:
-        if not self._closing.is_set():
-            self.direct.follow(again=True)
-
-    def _asked_directly(self) -> str | None:
-        """The deep embedder that reads questions: the one whose layer answers."""
-        if self.sessions.preferences().deep_query is not DeepQuery.DIRECT:
-            return None
-        layers = self.library.deep_layers(LOCAL_OWNER)
-        return next((layer.embedder for layer in layers if layer.in_force), None)
-
-    def _reclaimable(self) -> int:
-        """Bytes that the chat models in memory take, as last known."""
-        loaded = [model for model in self.catalog.known() if model.loaded]
-        return sum((model.vram if self.embedding.card else model.memory) or 0 for model in loaded)
-
-    async def _preload_chosen(self) -> None:
-        """The model of the last active conversation."""
-        in_use = await asyncio.to_thread(self.sessions.in_use, LOCAL_OWNER)
-        model, _notice = await self.catalog.resolve(in_use.model_name)
-        await self.chat.preload(model.name)
-
-    def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.runs.loop())
-        except Conflict:
-            # The app is closing.
-            work.close()
-            raise
-
-    def _begin(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return thread
 
     def _warm_embedder(self) -> None:
         if self._late is not None:
@@ -389,7 +273,7 @@ class Companion:
         if self._loading:
             return None
         late = self._late.failure if self._late else None
-        return late or self.light_change.trouble or self.direct.trouble
+        return late or self.work.light_change.trouble or self.work.direct.trouble
 
     @property
     def _loading(self) -> bool:
@@ -423,7 +307,7 @@ def build(
         store = Store.open(settings.database_path, RESERVE_BYTES)
         if light is None:
             load_light = load_light or (lambda name: load_embedder(name, settings))
-            light = LateEmbedder(lambda: companion.light_change.first())
+            light = LateEmbedder(lambda: companion.work.light_change.first())
         # One person's words must not move another's ranking.
         store.documents.words_are_private = settings.mode != "local"
         people, quotas = People(store, settings.mode), Quotas(store, settings)
@@ -442,7 +326,7 @@ def build(
         catalog.show_cloud = sessions.preferences().show_cloud_models
         companion = Companion(
             settings, store, catalog, library, sessions, people, quotas,
-            space, lock, load_light, deep, load_direct, reader,
+            space, lock, StandIns(load_light, deep, load_direct, reader),
         )  # fmt: skip
         return companion
     except BaseException:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from companion.api.app import NO_TELEMETRY
 from companion.api.doors import doors
@@ -28,8 +28,10 @@ from companion.api.uploads import incoming_folder
 from companion.app import Companion
 from companion.config import Settings
 from companion.door.entrances import Entrance, HouseKey, OwnMachine, SignedIn, Visiting
+from companion.door.first_words import FirstWords
 from companion.door.gate import Gate
 from companion.door.guard import FRAMES_OF_A_SPACE, Guard, allowed_hosts, bracketed, names_of
+from companion.door.pages import OpenPages
 from companion.errors import Conflict, Refused
 from companion.memory import collect_from_now_on
 from companion.people.secrets import new_secret
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     import gradio as gr
 
 log = logging.getLogger(__name__)
-
-_HEARTBEAT = "/gradio_api/heartbeat/"
 
 NOBODY = (
     "Others could reach the app, and nobody could sign in; add a user first: "
@@ -51,86 +51,6 @@ GRACE_SECONDS = 3
 """For answers on their way out."""
 CACHE_SWEEP_S = (3600, 86400)
 """Gradio's copies of uploads: looked at hourly, kept for a day."""
-
-
-# --- open pages ---------------------------------------------------------------------------
-
-
-class OpenPages:
-    """ASGI wrapper that counts open pages: each of them holds one connection as long as it lives.
-
-    Every answer carries the id of this start, so that a page of an earlier one notices.
-    """
-
-    def __init__(self, app: ASGIApp, companion: Companion) -> None:
-        self._app = app
-        self._companion = companion
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        page = scope["path"].startswith(_HEARTBEAT)
-        self._companion.open_pages += page
-        try:
-            await self._app(scope, receive, _marked(send, self._companion.started_id))
-        finally:
-            self._companion.open_pages -= page
-
-
-def _marked(send: Send, started_id: str) -> Send:
-    async def marked(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            mark = (b"x-companion-start", started_id.encode())
-            message = {**message, "headers": [*message.get("headers", ()), mark]}
-        await send(message)
-
-    return marked
-
-
-# --- first words --------------------------------------------------------------------------
-
-
-class FirstWords:
-    """ASGI wrapper that puts something at the beginning of the page itself.
-
-    What Gradio takes as `head` it adds from its own scripts, when it has long opened connections.
-    """
-
-    def __init__(self, app: ASGIApp, words: str) -> None:
-        self._app = app
-        self._words = b"<head>" + words.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
-            await self._app(scope, receive, send)
-            return
-        # Not compressed: it is changed here.
-        plain = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
-        await self._app({**scope, "headers": plain}, receive, self._beginning(send))
-
-    def _beginning(self, send: Send) -> Send:
-        start: Message = {}
-
-        async def begin(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                # The length is known with the body, which comes in one piece.
-                start = message
-                return
-            if start:
-                body = message.get("body", b"").replace(b"<head>", self._words, 1)
-                more = len(body) - len(message.get("body", b""))
-                await send({**start, "headers": [_lengthened(pair, more) for pair in start["headers"]]})
-                start, message = {}, {**message, "body": body}
-            await send(message)
-
-        return begin
-
-
-def _lengthened(pair: tuple[bytes, bytes], more: int) -> tuple[bytes, bytes]:
-    name, value = pair
-    return (name, str(int(value) + more).encode()) if name.lower() == b"content-length" else pair
 
 
 # --- what may be served -------------------------------------------------------------------

@@ -310,9 +310,9 @@ def test_deleting_a_conversation_stops_its_answer(client, engine, session_id, sl
 
 def test_a_message_and_an_upload_are_signs_of_the_user(client, companion, session_id):
     for act in (lambda: ask(client, session_id, "Why?"), lambda: upload(client, ("a.md", "# A\n\nText."))):
-        before = companion.deepening._last_sign
+        before = companion.work.deepening._last_sign
         act()
-        assert companion.deepening._last_sign != before
+        assert companion.work.deepening._last_sign != before
 
 
 # --- documents ----------------------------------------------------------------------------

@@ -12,23 +12,25 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "companion"
 
 FLOORS = {
-    "domain": 0, "errors": 0, "config": 0, "child": 0, "memory": 0, "tuning": 0, "words": 0,
+    "domain": 0, "errors": 0, "config": 0, "child": 0, "memory": 0, "threads": 0, "tuning": 0,
+    "words": 0,
     "storage": 1, "inference": 1,
     "library": 2, "costs": 2,
     "chat": 3, "background": 3, "quality": 3, "conditions": 3, "embedding": 3, "direct": 3,
     "backup": 3, "people": 3, "options": 3,
-    "app": 4, "doctor": 4,
-    "api": 5, "ui": 5,
-    "door": 6,
-    "web": 7,
-    "reach": 8,
-    "cli": 9, "__main__": 10, "__init__": 10,
+    "idle_work": 4, "doctor": 4,
+    "app": 5,
+    "api": 6, "ui": 6,
+    "door": 7,
+    "web": 8,
+    "reach": 9,
+    "cli": 10, "__main__": 11, "__init__": 11,
 }  # fmt: skip
 
 # The ground floor has an order of its own: what each may see of the rest of it.
 GROUND = {
-    "domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "tuning": (),
-    "words": (),
+    "domain": (), "errors": (), "config": ("domain",), "child": ("config",), "memory": (), "threads": (),
+    "tuning": (), "words": (),
 }  # fmt: skip
 # The words need nothing that is installed; a type of numpy's is read by checkers only.
 PLAIN = ("domain", "errors")
@@ -56,7 +58,7 @@ FENCES = {
     "pytrec_eval": ("quality/measures.py",),
 }
 # In a layer a helper embeds the next batch while the last one is stored.
-THREADS = ("background/worker.py", "chat/runs.py", "app.py", "child.py", "library/layer.py")
+THREADS = ("background/worker.py", "chat/runs.py", "threads.py", "child.py", "library/layer.py")
 ENVIRONMENT = ("config.py", "child.py")
 
 

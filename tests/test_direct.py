@@ -131,7 +131,7 @@ def test_questions_go_to_the_deep_embedder_only_while_that_is_switched_on(opened
     assert max(before, key=before.get) == "bees.txt"
     assert shelf.loads == []
     house.choose("direct")
-    until(lambda: house.companion.direct.embedder)
+    until(lambda: house.companion.work.direct.embedder)
     asked = house.finds()
     assert shelf.questions == [QUESTION]
     assert asked["birds.txt"] > before["birds.txt"]
@@ -146,7 +146,7 @@ def test_the_choice_outlives_a_start(opened, shelf):
     house.choose("direct")
     house.companion.close()
     again = opened(shelf.load, lambda name, may_fetch: FakeDeep())
-    until(lambda: again.companion.direct.embedder)
+    until(lambda: again.companion.work.direct.embedder)
     again.finds()
     assert QUESTION in shelf.questions
 
@@ -174,14 +174,14 @@ def test_an_embedder_that_cannot_be_loaded_says_why_and_is_tried_again(opened):
     assert "its weights are torn" in house.health["reasons"][0]
     shelf.refusal = None
     house.choose("direct")
-    until(lambda: house.health["state"] == "ready" and house.companion.direct.embedder)
+    until(lambda: house.health["state"] == "ready" and house.companion.work.direct.embedder)
     assert len(shelf.loads) == 2
 
 
 def test_a_partly_deep_library_is_asked_by_feedback(opened, shelf):
     house = opened(shelf.load, lambda name, may_fetch: FakeDeep())
     house.choose("direct")
-    until(lambda: house.companion.direct.embedder)
+    until(lambda: house.companion.work.direct.embedder)
     assert house.client.delete("/api/embeddings/index").status_code == 202
     house.add("bears")
     house.finds()
@@ -192,7 +192,7 @@ def test_a_question_that_the_deep_embedder_cannot_read_is_answered_by_feedback(o
     house = opened(shelf.load, lambda name, may_fetch: FakeDeep())
     before = house.finds()
     house.choose("direct")
-    reader = until(lambda: house.companion.direct.embedder)
+    reader = until(lambda: house.companion.work.direct.embedder)
 
     def broken(_text):
         raise EmbedderError("The embedder broke off.")
@@ -205,7 +205,7 @@ def test_the_real_path_from_a_folder_of_weights_to_another_ranking(opened, tiny_
     house = opened(embed_deep=str(tiny_folder), weights_dir=tmp_path / "weights")
     before = house.finds()
     house.choose("direct")
-    embedder = until(lambda: house.companion.direct.embedder, seconds=120)
+    embedder = until(lambda: house.companion.work.direct.embedder, seconds=120)
     assert embedder.identity.dimension == 32
     assert house.health["state"] == "ready"
     assert house.finds() != before

@@ -121,12 +121,12 @@ def test_a_disk_that_fills_while_the_library_is_deepened_only_delays_it(tmp_path
         library.add(ME, "book.md", BOOK)
         flood = Flood(disk, store.embeddings.save)
         monkeypatch.setattr(store.embeddings, "save", flood)
-        companion.deepening.press("start")
+        companion.work.deepening.press("start")
         wait_for(lambda: flood.ballast is not None and store.full)
         assert "lamp7" in library.search(ME, "harbour7 lamp7").hits[0].passage.text
         flood.ballast.unlink()
         wait_for(lambda: not store.full)
-        wait_for(lambda: companion.deepening.press("start") or _is_whole(library))
+        wait_for(lambda: companion.work.deepening.press("start") or _is_whole(library))
         assert "deep" in library.search(ME, "harbour7 lamp7").layers
         companion.close()
 

@@ -249,16 +249,16 @@ def test_while_an_answer_is_written_the_machine_is_left_to_it(house, shelf):
     until(gate.reached.is_set)
     house.choose(NEW)
     until(lambda: NEW in shelf.names())
-    rounds, tick = [], house.companion.upkeep.tick
+    rounds, tick = [], house.companion.work.upkeep.tick
 
     def counted():
         rounds.append(tick())
         return rounds[-1]
 
-    house.companion.upkeep.tick = counted
+    house.companion.work.upkeep.tick = counted
     for _ in range(3):
         before = len(rounds)
-        house.companion.worker.wake()
+        house.companion.work.worker.wake()
         until(lambda before=before: len(rounds) > before)
     assert NEW not in shelf.texts
     gate.open.set()
@@ -308,7 +308,7 @@ def test_an_embedder_that_cannot_be_loaded_changes_nothing_and_says_so_once(hous
     assert house.condition("embedder_change") is None
     loads = shelf.loads.count(NEW)
     shelf.refusal.clear()
-    house.companion.upkeep.tick()
+    house.companion.work.upkeep.tick()
     assert shelf.loads.count(NEW) == loads, "nobody asked for it"
     house.choose(NEW)
     house.until_answering(NEW)

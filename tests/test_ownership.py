@@ -108,7 +108,7 @@ def everything_of_ada(lan):
         companion.store.documents.list(owner),
         companion.sessions.preferences(),
         companion.sessions.preferences(owner),
-        companion.light_change.progress,
+        companion.work.light_change.progress,
         run is not None and (run.run_id, run.done, run.stopping),
     )
 

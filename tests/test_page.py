@@ -474,9 +474,9 @@ def test_a_broken_model_is_said_in_one_sentence(desk):
 
 def test_a_keystroke_is_a_sign_of_the_user(desk):
     page = desk.sit_down()
-    before = desk.companion.deepening._last_sign
+    before = desk.companion.work.deepening._last_sign
     page.locator("#lc-box textarea").press_sequentially("Hel")
-    until(lambda: desk.companion.deepening._last_sign != before)
+    until(lambda: desk.companion.work.deepening._last_sign != before)
 
 
 def test_a_phone_shows_one_thing_at_a_time_and_never_scrolls_sideways(desk):

@@ -63,7 +63,7 @@ def desk(server, deep, load):
 
 def finish(companion):
     """All that there is becomes deep."""
-    deepening, runs = companion.deepening, companion.store.index_runs
+    deepening, runs = companion.work.deepening, companion.store.index_runs
     deepening.press("start")
     until(lambda: is_finished(companion.library.layers, deepening.status(), runs.latest(1)))
 

@@ -192,10 +192,10 @@ def test_a_document_is_purged_also_while_the_index_cannot_be_opened(tmp_path, mo
         until(lambda: companion.health().state == "degraded")
         client.delete(f"/api/documents/{doc_id}")
         companion.library._now = Clock(timedelta(seconds=11))
-        companion.worker.wake()
+        companion.work.worker.wake()
         until(lambda: not list(companion.settings.originals_dir.glob(f"{doc_id}*")), 60)
         until(lambda: not companion.store.documents.due_for_purge(companion.library._now()))
-        assert companion.worker.failing
+        assert companion.work.worker.failing
 
 
 def test_words_of_many_purged_documents_are_forgotten_in_one_round(app, monkeypatch):

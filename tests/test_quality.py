@@ -56,7 +56,7 @@ class House:
             deep=lambda name, may_fetch: self.deep,
             reader=self.load,
         )
-        self.companion.deepening._quiet = lambda: Quiet(0.3, 10)
+        self.companion.work.deepening._quiet = lambda: Quiet(0.3, 10)
         outside = Starlette(routes=[Mount("/api", create_api(self.companion))])
         self.client = TestClient(outside, base_url="http://127.0.0.1:7860")
 
@@ -68,7 +68,7 @@ class House:
 
     def ready(self):
         self.companion.start()
-        until(lambda: self.companion.upkeep.stage is None)
+        until(lambda: self.companion.work.upkeep.stage is None)
 
     def status(self):
         return self.client.get("/api/quality").json()
@@ -238,13 +238,13 @@ def test_a_sign_of_the_user_stops_the_model_at_once_and_what_is_made_is_kept(hou
     house.ready()
     assert gate.reached.wait(30)
     assert not house.engine.cancelled.is_set()
-    house.companion.deepening._quiet = lambda: Quiet(3600, 10)
+    house.companion.work.deepening._quiet = lambda: Quiet(3600, 10)
     house.companion.touch()
     assert house.engine.cancelled.wait(30)
-    until(lambda: not house.companion.study.works_elsewhere)
+    until(lambda: not house.companion.work.study.works_elsewhere)
     assert len(house.questions()) == 1
-    house.companion.deepening._quiet = lambda: Quiet(0.3, 10)
-    house.companion.worker.wake()
+    house.companion.work.deepening._quiet = lambda: Quiet(0.3, 10)
+    house.companion.work.worker.wake()
     assert house.measured()["questions"] == 4, "it goes on in the next idle time"
 
 
@@ -258,7 +258,7 @@ def test_nothing_is_asked_while_others_use_the_machine_or_a_person_has_stopped_i
     assert house.questions() == []
     house.client.delete("/api/embeddings/index")
     house.load.percent = 3
-    until(lambda: house.companion.deepening.status().reason.why is Why.STOPPED)
+    until(lambda: house.companion.work.deepening.status().reason.why is Why.STOPPED)
     seen = ticks()
     until(lambda: ticks() > seen + 3)
     assert house.questions() == []
@@ -268,8 +268,8 @@ def test_nothing_is_asked_while_others_use_the_machine_or_a_person_has_stopped_i
 
 def counted(house):
     """How often the worker has looked whether there is something to study."""
-    tick, looks = house.companion.study.tick, []
-    house.companion.upkeep._study = lambda: (looks.append(1), min(tick(), 0.05))[1]
+    tick, looks = house.companion.work.study.tick, []
+    house.companion.work.upkeep._study = lambda: (looks.append(1), min(tick(), 0.05))[1]
     return lambda: len(looks)
 
 
@@ -277,7 +277,7 @@ def test_our_own_question_does_not_count_as_somebody_elses_load(houses):
     """A model that works for us makes the card busy: quiet is not counted anew because of it."""
     gate = Gate()
     house = houses(ScriptedEngine([gate, "Who is it that works there at night?", done()], models=[MODEL]))
-    house.load = house.companion.deepening._reader = Borrowed(house)
+    house.load = house.companion.work.deepening._reader = Borrowed(house)
     house.add(TOPICS[0])
     house.ready()
     assert gate.reached.wait(30)
@@ -297,7 +297,7 @@ class Borrowed(FakeLoad):
 
     def read(self, own=(), *, elsewhere=False):
         self.reads += 1
-        busy = self.house.companion.study.works_elsewhere
+        busy = self.house.companion.work.study.works_elsewhere
         return replace(super().read(own), percent=95 if busy else 3, others_percent=None if elsewhere else 3)
 
 
@@ -445,8 +445,8 @@ def test_two_people_who_ask_at_once_get_their_figures_one_after_the_other(houses
     library, quality = house.companion.library, house.companion.store.quality
     for topic in TOPICS:
         library.add("ada", f"{topic}.md", text_about(topic).encode())
-    house.companion.study.measure_now("ada")
-    house.companion.study.measure_now(LOCAL_OWNER)
+    house.companion.work.study.measure_now("ada")
+    house.companion.work.study.measure_now(LOCAL_OWNER)
     house.ready()
     until(lambda: quality.measurements("ada") and quality.measurements(LOCAL_OWNER), 60)
     assert quality.measurements("ada")[0].questions == len(TOPICS)

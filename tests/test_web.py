@@ -370,6 +370,8 @@ def test_it_ends_cleanly_when_asked_even_with_open_pages(start, number):
     assert opened.wait(60)
     assert app.end(number) == 0
     assert "Traceback" not in app.read_errors()
+    # The page was let go, not broken off when the patience with it was over.
+    assert "graceful shutdown exceeded" not in app.read_errors()
     assert not (app.data_dir / "address").exists()
     assert (
         not (app.data_dir / "companion.db-wal").exists()

@@ -59,19 +59,19 @@ def start(companion: CompanionOf, _admin: AdminOf) -> shapes.EmbeddingsWish:
 
     It yields to you, and goes on after 30 s of quiet.
     """
-    companion.deepening.press("start")
+    companion.work.deepening.press("start")
     return shapes.EmbeddingsWish(wish="start")
 
 
 @router.delete("/embeddings/index", status_code=202)
 def stop(companion: CompanionOf, _admin: AdminOf) -> shapes.EmbeddingsWish:
     """Stop deepening, until you start it again or the app is started again."""
-    companion.deepening.press("stop")
+    companion.work.deepening.press("stop")
     return shapes.EmbeddingsWish(wish="stop")
 
 
 def _layers(companion: Companion, owner: str) -> list[shapes.LayerStatus]:
-    change = companion.light_change.progress
+    change = companion.work.light_change.progress
     coming = [_coming_layer(change)] if change else []
     deep = [_deep_layer(layer) for layer in companion.library.deep_layers(owner)]
     return [_light_layer(companion, owner), *coming, *deep]

@@ -25,7 +25,7 @@ MISSES = 50
 @router.get("/quality")
 def quality(companion: CompanionOf, owner: OwnerOf) -> shapes.Quality:
     """What the latest measurement found, what is done now, and earlier measurements."""
-    now = overview(companion.store, companion.study, owner)
+    now = overview(companion.store, companion.work.study, owner)
     return shapes.Quality(
         activity=now.status.activity,
         done=now.status.done,
@@ -46,7 +46,7 @@ def quality(companion: CompanionOf, owner: OwnerOf) -> shapes.Quality:
 @router.post("/quality", status_code=202, responses=refusals(409))
 def measure(companion: CompanionOf, owner: AdminOf) -> shapes.QualityWish:
     """Measure now, without waiting for idle time; where there are too few questions, make some first."""
-    companion.study.measure_now(owner)
+    companion.work.study.measure_now(owner)
     return shapes.QualityWish(wish="measure")
 
 

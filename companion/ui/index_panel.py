@@ -100,7 +100,7 @@ class IndexPanel:
         return found, store.layers.set_aside(growing, whose)
 
     async def _press(self, button: Literal["start", "stop"], wanted: WorkState) -> None:
-        deepening = self._companion.deepening
+        deepening = self._companion.work.deepening
         deepening.press(button)
         for _ in range(round(PATIENCE_S / LOOK_S)):
             if deepening.status().state is wanted:

@@ -38,7 +38,7 @@ class QualityPanel:
 
     def show(self, owner: str, zone: str) -> Update:
         """Everything as it is at this moment."""
-        seen = overview(self._companion.store, self._companion.study, owner)
+        seen = overview(self._companion.store, self._companion.work.study, owner)
         where, when = zone_of(zone), now()
         return {
             self.board: board(seen, when, where),
@@ -55,7 +55,7 @@ class QualityPanel:
             owner = owner_of(request)
             with told():
                 self._companion.people.require_admin(owner)
-                await asyncio.to_thread(self._companion.study.measure_now, owner)
+                await asyncio.to_thread(self._companion.work.study.measure_now, owner)
             return await asyncio.to_thread(self.show, owner, zone)
 
         def open_miss(event: gr.EventData, request: gr.Request) -> str:
@@ -69,9 +69,9 @@ class QualityPanel:
     def _miss(self, owner: str, question_id: int, sources: SourcesPanel) -> str:
         """The panel of a question: the passage that was meant, and what comes instead now."""
         companion = self._companion
-        item = item_of(companion.store, companion.study, owner, question_id)
+        item = item_of(companion.store, companion.work.study, owner, question_id)
         preferred = companion.sessions.preferences().embed_deep
         found = companion.library.search(owner, item.question, INSTEAD, embed_deep=preferred)
-        latest = overview(companion.store, companion.study, owner).latest
+        latest = overview(companion.store, companion.work.study, owner).latest
         ranks = latest.ranks.get(question_id, {}) if latest else {}
         return sources.missed(owner, Miss(item, ranks), found.hits)

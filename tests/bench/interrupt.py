@@ -108,10 +108,10 @@ class Moment:
         until(lambda: not self._companion.runs.active(), PATIENCE_S)
 
         def working() -> int | None:
-            if not self._companion.deepening.status().is_indexing:
-                self._companion.deepening.press("start")
+            if not self._companion.work.deepening.status().is_indexing:
+                self._companion.work.deepening.press("start")
                 time.sleep(0.2)
-            deepening = self._companion.deepening
+            deepening = self._companion.work.deepening
             return deepening._choice.embedder.pid if deepening._run.run_id is not None else None
 
         return until(working, PATIENCE_S)
@@ -140,7 +140,7 @@ def run() -> list[str]:
         OllamaServer() as ollama,
         opened(ollama) as (companion, url),
         chromium() as browser,
-        Ticker(lambda: companion.deepening.status().is_indexing) as ticker,
+        Ticker(lambda: companion.work.deepening.status().is_indexing) as ticker,
     ):
         steady = undisturbed(companion)
         page = browser.new_page()
@@ -177,7 +177,7 @@ def undisturbed(companion: Companion) -> str:
     companion.store.embeddings.save = storing.around(companion.store.embeddings.save)
     layers._index.upsert = storing.around(layers._index.upsert)
     layers.fill = working.around(layers.fill)
-    companion.deepening.press("start")
+    companion.work.deepening.press("start")
     until(lambda: working.spent > STEADY_S, PATIENCE_S)
     share = 100 * storing.spent / working.spent
     return f"deepening, vectors stored: {share:.1f} % of {working.spent:.0f} s; bar 5"

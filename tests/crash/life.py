@@ -298,7 +298,7 @@ class Life:
             self.note("setting", name="embed_deep", value=name)
             asyncio.run(self.companion.sessions.update_preferences({"embed_deep": name}))
             self.note("set", name="embed_deep", value=name)
-        self.companion.deepening.press("start")
+        self.companion.work.deepening.press("start")
         self.ending.wait(self.random.uniform(0.05, 0.5))
 
     def note(self, kind, **fact):
