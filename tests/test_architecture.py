@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import tree_of
+
 PACKAGE = Path(__file__).resolve().parent.parent / "companion"
 
 FLOORS = {
@@ -108,7 +110,7 @@ def within(module: str, fenced: str) -> bool:
 
 
 def foreign_to_a_plain_module(here: str, source: str) -> list[str]:
-    tree = ast.parse(source)
+    tree = tree_of(source)
     tops = {module.partition(".")[0] for module in imports(tree)}
     allowed = sys.stdlib_module_names | {"companion", *FOR_TYPES_ONLY.get(here, ())}
     running = {module.partition(".")[0] for module in imports_at_run_time(tree)}
@@ -116,7 +118,7 @@ def foreign_to_a_plain_module(here: str, source: str) -> list[str]:
 
 
 def violations(name: str, source: str) -> list[str]:
-    tree = ast.parse(source)
+    tree = tree_of(source)
     here = room_of(name)
     found = []
     if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
@@ -202,7 +204,7 @@ def test_what_is_allowed_is_not_taken_for_a_violation(name: str, source: str) ->
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_a_module_opens_with_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} has no opening"
+    assert ast.get_docstring(tree_of(path.read_text())), f"{name_of(path)} has no opening"
 
 
 def test_every_room_has_its_floor() -> None:

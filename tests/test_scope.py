@@ -18,6 +18,7 @@ from companion.domain import LOCAL_OWNER, SAMPLE_OWNER
 from companion.errors import InvalidInput
 from companion.library.search import ScopeSummary
 from tests.fakes import FakeEmbedder, ScriptedEngine
+from tests.sources import tree_of
 
 BEES = "Bees make honey in summer."
 BEARS = "Bears love honey in summer."
@@ -294,7 +295,7 @@ def sentences():
     kinds = {"DocumentError", *(kind.__name__ for kind in errors.DocumentError.__subclasses__())}
     for room in ("library", "api"):
         for path in sorted((REPOSITORY / "companion" / room).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(tree_of(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
                     texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
                     if words := " ".join(text for text in texts if isinstance(text, str)):

@@ -16,6 +16,7 @@ from companion.domain import DocumentState, ThinkingMode
 from companion.ui import texts
 from companion.ui.render.index import index_layers
 from tests.fakes import FakeEmbedder
+from tests.sources import tree_of
 
 UI = Path(texts.__file__).parent
 ASSETS = UI / "assets"
@@ -48,7 +49,7 @@ def said_by(tree):
 
 @cache
 def strings():
-    return {string for path in MODULES for string in said_by(ast.parse(path.read_text(encoding="utf-8")))}
+    return {string for path in MODULES for string in said_by(tree_of(path.read_text(encoding="utf-8")))}
 
 
 def asked_by_assets():
