@@ -6,6 +6,7 @@ not what belongs to anybody: each handler and each route asks for that by itself
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,8 @@ class Gate:
         receive = request.receive
         path = request.url.path.rstrip("/")
         if path == UPLOAD and request.method == "POST":
-            self._companion.quotas.require_upload(person.owner, _announced(request))
+            require = self._companion.quotas.require_upload
+            await asyncio.to_thread(require, person.owner, _announced(request))
             send = _reading_along(send, lambda paths: self._note_files(person, paths))
         elif self._several and path.startswith("/gradio_api/"):
             receive = await self._own_tab(request, person)

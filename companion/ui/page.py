@@ -175,13 +175,13 @@ class Page:
     def _wire_arrival(self, demo: gr.Blocks) -> None:
         async def arrive(zone: str, request: gr.Request) -> Update:
             wanted = request.query_params.get("session")
-            there = wanted and self._exists(owner_of(request), wanted)
+            there = wanted and await asyncio.to_thread(self._exists, owner_of(request), wanted)
             view = await self.look(request, wanted if there else None, zone)
             return {self.here.zone: zone, **view, **self.sessions.tell_who(who_asks(request))}
 
         async def settle(zone: str, request: gr.Request) -> Update:
             owner, wanted = owner_of(request), request.query_params.get("session")
-            if wanted and not self._exists(owner, wanted):
+            if wanted and not await asyncio.to_thread(self._exists, owner, wanted):
                 warn(text("sessions.gone"))
             documents = await asyncio.to_thread(self.documents.show, owner, zone, Arrangement())
             index = await asyncio.to_thread(self.index.show, owner, zone)
@@ -212,12 +212,12 @@ class Page:
         ) -> Update:
             owner, gone = owner_of(request), event._data["id"]
             with told():
-                deleted = self._companion.sessions.get(owner, gone)
+                deleted = await asyncio.to_thread(self._companion.sessions.get, owner, gone)
                 await asyncio.to_thread(self._companion.sessions.hide, owner, gone)
             bar = self.sessions.offer_undo(deleted)
             if gone == session_id:
                 return {**await self.look(request, None, zone), **bar}
-            return {**self.sessions.show(owner, session_id, zone), **bar}
+            return {**await asyncio.to_thread(self.sessions.show, owner, session_id, zone), **bar}
 
         async def undo(event: gr.EventData, session_id: str | None, zone: str, request: gr.Request) -> Update:
             owner, back = owner_of(request), event._data["id"]
@@ -225,7 +225,7 @@ class Page:
                 await asyncio.to_thread(self._companion.sessions.undo, owner, back)
             if session_id is None:
                 return await self.look(request, back, zone)
-            return self.sessions.show(owner, session_id, zone)
+            return await asyncio.to_thread(self.sessions.show, owner, session_id, zone)
 
         async def leave(zone: str, request: gr.Request) -> Update:
             warn(text("sessions.gone"))
@@ -409,14 +409,14 @@ class Page:
             await asyncio.to_thread(runs.start, owner, chat, text, mode, zone=zone_of(zone))
         except CompanionError:
             if session_id is None:
-                sessions.delete(owner, chat)
+                await asyncio.to_thread(sessions.delete, owner, chat)
             raise
-        shown = await asyncio.to_thread(self.chat.show, owner, chat, zone)
+        shown = await asyncio.to_thread(self._asked, owner, chat, zone)
         self.here.turn(request, Look(chat))
         # It may be answered already: then nobody follows it, who would bring the button back.
         going = self.chat.run_of(owner, chat) is not None
         box = gr.Textbox(value="", submit_btn=not going, stop_btn=going)
-        return {self.here.session: chat, **shown, self.chat.box: box, **self.sessions.show(owner, chat, zone)}
+        return {**shown, self.chat.box: box}
 
     async def _once_more(
         self,
@@ -435,9 +435,17 @@ class Page:
             await asyncio.to_thread(runs.retry, owner, chat, way, message_id=question, zone=zone_of(zone))
         else:
             await asyncio.to_thread(runs.resend, owner, chat, question, text, way, zone=zone_of(zone))
-        shown = await asyncio.to_thread(self.chat.show, owner, chat, zone)
+        shown = await asyncio.to_thread(self._asked, owner, chat, zone)
         self.here.turn(request, Look(chat))
-        return {self.here.session: chat, **shown, **self.sessions.show(owner, chat, zone)}
+        return shown
+
+    def _asked(self, owner: str, session_id: str, zone: str) -> Update:
+        """A chat in which an answer has just begun."""
+        return {
+            self.here.session: session_id,
+            **self.chat.show(owner, session_id, zone),
+            **self.sessions.show(owner, session_id, zone),
+        }
 
     async def _choose(self, owner: str, session_id: str | None, change: dict[str, str]) -> None:
         if session_id:
