@@ -380,6 +380,13 @@ def test_a_folder_that_lacks_a_file_is_refused_by_its_name(evaluate, judged, nam
         ("queries.jsonl", '{"_id": "q1", "text": 7}\n', "queries.jsonl, line 1, has no text"),
         ("qrels.tsv", "q1 tides 1\n", "qrels.tsv, line 1, has 1 columns"),
         ("qrels.tsv", "q1\ttides\t1\nq1\tferry\tmuch\n", "qrels.tsv, line 2, has the score 'much'"),
+        ("corpus.jsonl", "[" * 100_000 + "\n", "corpus.jsonl, line 1, is not JSON"),
+        ("corpus.jsonl", '{"_id": " ", "text": "x"}\n', "corpus.jsonl, line 1, has no _id"),
+        ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "a ", "text": "y"}\n', "line 2, repeats"),
+        ("qrels.tsv", "q1\ttides\tmuch\nq2\tlamp\t1\n", "qrels.tsv, line 1, has the score 'much'"),
+        ("qrels.tsv", "q1\ttides\t1.0\n", "qrels.tsv, line 1, has the score '1.0'"),
+        ("qrels.tsv", f"q1\ttides\t{10**9}\n", "qrels.tsv, line 1, has the score '1000000000'"),
+        ("qrels.tsv", f"q1\ttides\t{10**20}\n", "qrels.tsv, line 1, has the score"),
         ("qrels.tsv", "query-id\tcorpus-id\tscore\n", "No question"),
         ("qrels.tsv", "query-id\tcorpus-id\tscore\nq9\ttides\t1\n", "No question"),
     ],
@@ -401,6 +408,15 @@ def test_half_a_surrogate_pair_and_numbers_as_ids_are_taken(evaluate, judged):
     (judged / "queries.jsonl").write_text('{"_id": 1, "text": "the ferry \\ud83d tide"}\n')
     (judged / "qrels.tsv").write_text("1\ttides\t1\n")
     assert evaluate(judged, "--json").figures["hybrid"]["recall@5"] == 1
+
+
+def test_ids_are_the_same_with_blanks_around_them_and_may_hold_half_a_surrogate_pair(evaluate, tmp_path):
+    corpus = {" tides ": CORPUS["tides"], "\ud83d": ("", "The keys hang in the hall.")}
+    questions = {"q1 ": QUESTIONS["q1"], "q5": QUESTIONS["q5"]}
+    folder = write_set(tmp_path / "ids", corpus, questions, [("q1", "tides", 1), ("q5", "?", 1)])
+    ran = evaluate(folder, "--json")
+    assert json.loads(ran.out)["questions"] == 2
+    assert ran.figures["hybrid"]["recall@5"] == 1
 
 
 @pytest.mark.parametrize(
