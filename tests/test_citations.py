@@ -24,6 +24,12 @@ def read(*tokens, known=(1, 2, 3, 4)):
         ("Both say so [2, 1].", "Both say so [2][1].", (2, 1)),
         ("Both say so [1; 3].", "Both say so [1][3].", (1, 3)),
         ("All say so [1-3].", "All say so [1][2][3].", (1, 2, 3)),
+        ("All say so [1\u20113].", "All say so [1][2][3].", (1, 2, 3)),
+        ("All say so [1\u20143].", "All say so [1][2][3].", (1, 2, 3)),
+        ("如此【1、3】。", "如此[1][3]。", (1, 3)),
+        ("如此[1\uff0c2]。", "如此[1][2]。", (1, 2)),
+        ("そうです\uff3b\uff12\uff3d。", "そうです[2]。", (2,)),
+        ("هكذا [\u0661، \u0662].", "هكذا [1][2].", (1, 2)),
         ("So it is 【1】.", "So it is [1].", (1,)),
         ("So it is 【2†guide.md】.", "So it is [2].", (2,)),
         ("So it is [[4]].", "So it is [4].", (4,)),
@@ -142,6 +148,23 @@ def test_each_sentence_is_matched_by_itself():
         "- Backups are written every night [1]"
     )
     assert matched.numbers == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (
+            "Backups are written every night at three, says Dr. Ames, to the folder named archive.",
+            "Backups are written every night at three, says Dr. Ames, to the folder named archive [1].",
+        ),
+        (
+            "Backups are written every night at three to the folder named [archive](https://ex.org).",
+            "Backups are written every night at three to the folder named [archive](https://ex.org) [1].",
+        ),
+    ],
+)
+def test_the_number_stands_at_the_end_of_the_sentence_and_breaks_nothing(answer, shown):
+    assert match_sentences(answer, PASSAGES).text == shown
 
 
 @pytest.mark.parametrize(

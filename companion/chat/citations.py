@@ -16,14 +16,24 @@ from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
 LONGEST_REFERENCE = 60
 
-_OPENING, _CLOSING = "[【", "]】"
-_INSIDE = frozenset("0123456789,; -–[]【】")
-_NUMBER = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
+_OPENING, _CLOSING = "[【\uff3b", "]】\uff3d"
+_DIGITS = "".join(chr(zero + value) for zero in (0x30, 0x660, 0x6F0, 0xFF10) for value in range(10))
+"""Also Arabic, Persian and full-width ones."""
+_DASHES = "\u002d\u2010\u2011\u2012\u2013\u2014\uff0d~\u301c\uff5e"
+_COMMAS = ",;\u060c\u061b\u3001\uff0c\uff1b"
+_INSIDE = frozenset(f"{_DIGITS}{_DASHES}{_COMMAS} \u00a0\u202f{_OPENING}{_CLOSING}")
+_NUMBER = re.compile(rf"(\d+)(?:\s*[{re.escape(_DASHES)}]\s*(\d+))?")
 _REFERENCE = re.compile(r"[ \t]*\[\d{1,2}\]")
 _CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_ABBREVIATIONS = "Dr Mr Mrs Ms Prof St No Nr Fig Abb Vol vs bzw ca approx cf".split()
+_UNABBREVIATED = r"(?<!\b[^\W\d])" + "".join(rf"(?<!\b{each})" for each in _ABBREVIATIONS)
+"""Before a full stop that ends a sentence: neither one of these nor a single letter, as in “e.g.”."""
 _SENTENCE = re.compile(
-    rf"[^\s.!?{WIDE_ENDS}][^\n]*?(?:[{ENDS}]+(?=[\s\"”')]|$)|[{WIDE_ENDS}]+|(?=\n)|$)", re.MULTILINE
+    rf"[^\s.!?{WIDE_ENDS}][^\n]*?"
+    rf"(?:{_UNABBREVIATED}[{ENDS}]+(?=[\s\"”')]|$)|[{WIDE_ENDS}]+|(?=\n)|$)",
+    re.MULTILINE,
 )
+_LINK = re.compile(r"\]\([^\s()]*\)")
 _STOP_WORDS = frozenset(
     "about after all also an and any are as at be because been but by can could do does for from had has "
     "have how if in into is it its may more most no not of on only or other our out over so some such "
@@ -217,7 +227,7 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
         if number is None or number in cited:
             continue
         numbers[number] = None
-        at = start + len(answer[start:stop].rstrip(f" \t{ENDS}{WIDE_ENDS}\"”')*_"))
+        at = start + _end_of_words(answer[start:stop])
         pieces += [answer[end:at], f" [{number}]"]
         end = at
     return Matched("".join([*pieces, answer[end:]]), tuple(numbers))
@@ -230,6 +240,12 @@ def _sentences(answer: str) -> Iterator[tuple[int, int]]:
         if match[0].startswith(("#", "|")) or any(begin < stop and start < end for begin, end in code):
             continue
         yield start, stop
+
+
+def _end_of_words(sentence: str) -> int:
+    """Where its number goes: before what ends it, but behind a link, which it would break."""
+    link = max((found.end() for found in _LINK.finditer(sentence)), default=0)
+    return max(link, len(sentence.rstrip(f" \t{ENDS}{WIDE_ENDS}\"”')*_")))
 
 
 def _best_passage(sentence: frozenset[str], passages: Mapping[int, frozenset[str]]) -> int | None:
