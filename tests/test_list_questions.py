@@ -316,6 +316,17 @@ def test_and_yesterday_asks_the_same_of_another_day(shelf):
     assert rows(shelf.ask("What did I add last?", session_id)) == ["anna-notes.txt", "letter.eml", "plan.md"]
 
 
+def test_a_follow_up_asks_of_the_same_documents(shelf):
+    session_id = shelf.session()
+    assert len(rows(shelf.ask("Which files did I add in the last two days?", session_id))) == 2
+    assert shelf.ask("And how many are there?", session_id)["content"].startswith(
+        "2 documents added in the last"
+    )
+    assert shelf.ask("How many of them are e-mails?", session_id)["content"].startswith("1 e-mail document a")
+    assert shelf.ask("And PDFs?", session_id)["content"].startswith("No PDF documents added")
+    assert LISTED_NOTICE not in shelf.ask("How many are there?")["notices"]
+
+
 def test_somebody_s_mail_is_found_by_its_sender_and_by_names(shelf):
     assert rows(shelf.ask("Do you have anything from Anna's mail?")) == ["anna-notes.txt", "letter.eml"]
     assert rows(shelf.ask("Do you have any e-mails from Anna?")) == ["letter.eml"]

@@ -185,21 +185,48 @@ _POLITE = re.compile(
 _PERSONAL = re.compile(rf"\b(?:i|we|you|my|our|your)\b|{_LIBRARY}")
 _OTHER_DAYS = re.compile(rf"(?:(?:and|what about|how about|or) )+(?P<when>{WHEN})")
 
+_OF_THESE = re.compile(
+    r"(?:and )?(?P<number>how many)(?: (?:are|is) (?:there|they|those|these|it))?|"
+    rf"(?:and )?(?:(?P<count>how many)|which|what)(?: ones)?(?: of (?:them|those|these))? are {_NOUN}|"
+    rf"(?:(?:and|or|what about|how about) )+(?:the |any )?{_NOUN}"
+)
+
 
 def list_question(text: str, today: date, before: Sequence[str] = ()) -> ListQuestion | None:
     """What a question wants of the library's list; None if it is a question like all others.
 
-    `before` are the questions before it: “and yesterday?” asks the same of other days.
+    `before` are the questions before it: “and yesterday?” asks the same of other days, “how many of
+    them are PDFs?” of one kind.
     """
     if len(text) > LONGEST:
         return None
     plain = _plain(text)
-    other = _OTHER_DAYS.fullmatch(plain)
-    if other and before:
-        asked = list_question(before[-1], today, before[:-1])
+    asked = list_question(before[-1], today, before[:-1]) if before and _is_short(plain) else None
+    return (asked and _of_the_same(asked, plain, today)) or _by_shape(_POLITE.sub("", plain), today)
+
+
+def _is_short(plain: str) -> bool:
+    return bool(_OTHER_DAYS.fullmatch(plain) or _OF_THESE.fullmatch(plain))
+
+
+def _of_the_same(asked: ListQuestion, plain: str, today: date) -> ListQuestion | None:
+    """What was asked before, of other days or of fewer documents."""
+    if other := _OTHER_DAYS.fullmatch(plain):
         days = days_of(other["when"], today)
-        return replace(asked, days=days) if asked and asked.days and days else None
-    plain = _POLITE.sub("", plain)
+        return replace(asked, days=days) if asked.days and days else None
+    these = _OF_THESE.fullmatch(plain)
+    if not these or asked.wanted not in (Wanted.NAMES, Wanted.NUMBER):
+        return None
+    kind = _OF_KIND.search(plain)
+    counted = these["number"] or these["count"]
+    return replace(
+        asked,
+        wanted=Wanted.NUMBER if counted else asked.wanted,
+        kind=asked.kind if these["number"] else kind and KINDS[kind[1]],
+    )
+
+
+def _by_shape(plain: str, today: date) -> ListQuestion | None:
     for wanted, shape in _COMPILED:
         found = shape.fullmatch(plain)
         if found:
