@@ -66,6 +66,8 @@ def test_a_number_without_a_passage_is_not_shown(written, shown):
         "```python\nprint(a[9])\n```\n",
         "~~~\na[9]\n~~~\n",
         "``a ` [9]`` stays",
+        "As in\n\n    a = b[9]\n    [9]\n\n    c\n",
+        "As in\n\n\ta = b[9]\n",
         "- [ ] a task\n- [x] done",
         "[a link](https://example.org)",
         "In [2024] it rained [[deeply]].",
@@ -82,6 +84,13 @@ def test_what_is_no_reference_stays_as_it_is(written):
 def test_references_after_code_count_again():
     text = "Use `a[9]` [1].\n```\nb[9]\n```\nThat is all [2][9]."
     assert read(text) == ("Use `a[9]` [1].\n```\nb[9]\n```\nThat is all [2].", (1, 2))
+
+
+def test_what_is_set_in_under_an_item_or_in_a_paragraph_is_no_code():
+    for text in ("- An item\n\n    goes on [1][9].", "A line\n    goes on [1][9].", "    At once [1][9]."):
+        assert read(text) == (text.replace("[9]", ""), (1,))
+    text = "- An item\n\nA text\n\n    a[9]\n\nand so on [1]."
+    assert read(text) == (text, (1,))
 
 
 def test_an_odd_backtick_hides_references_of_its_line_only():
@@ -174,6 +183,7 @@ def test_the_number_stands_at_the_end_of_the_sentence_and_breaks_nothing(answer,
         "Backups exist.",
         "# Backups are written every night to the archive folder",
         "```\nBackups are written every night to the archive folder.\n```",
+        "So:\n\n    Backups are written every night to the archive folder",
         "| Backups are written every night | archive folder |",
         "The night archive of the national museum was founded by a rich merchant.",
         "",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from companion.chat.indented import IndentedCode
 from companion.tuning import MATCH_SHARE, MATCH_WORDS
 from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
@@ -64,6 +65,10 @@ class CitationStream:
         self._fence = ""
         self._ticks = ""
         self._line_is_blank = True
+        self._lines = IndentedCode()
+        self._margin: str | None = ""
+        """White space at the beginning of the line; None behind its first letter."""
+        self._line_is_code = False
         self._spaces = ""
         self._held = ""
         self._previous = "\n"
@@ -89,14 +94,19 @@ class CitationStream:
         if self._held:
             return self._continue(character)
         self._turn_of_ticks(character)
+        self._turn_of_line(character)
         if self._where is _Where.TEXT and character == " ":
             self._spaces += character
             self._previous = character
             return ""
-        if self._where is _Where.TEXT and character in _OPENING and self._previous != "\\":
+        if self._opens_reference(character):
             self._held = character
             return ""
         return self._pass_on(character)
+
+    def _opens_reference(self, character: str) -> bool:
+        in_text = self._where is _Where.TEXT and not self._line_is_code
+        return in_text and character in _OPENING and self._previous != "\\"
 
     def _continue(self, character: str) -> str:
         self._held += character
@@ -144,6 +154,19 @@ class CitationStream:
             spaces = " "
         self._removed_space = False
         return spaces
+
+    def _turn_of_line(self, character: str) -> None:
+        """Follow the beginnings of lines: with their first letter they may be code."""
+        if character == "\n":
+            if self._margin is not None:
+                self._lines.blank()
+            self._margin, self._line_is_code = "", False
+        elif self._margin is not None and character in " \t":
+            self._margin += character
+        elif self._margin is not None:
+            in_text = self._where is _Where.TEXT
+            self._line_is_code = in_text and self._lines.is_code(self._margin, character)
+            self._margin = None
 
     def _turn_of_ticks(self, character: str) -> None:
         """Follow a run of ` or ~; when it ends, code may have begun or ended."""
@@ -235,11 +258,22 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
 
 def _sentences(answer: str) -> Iterator[tuple[int, int]]:
     code = [match.span() for match in _CODE.finditer(answer)]
+    code += _indented(answer, code)
     for match in _SENTENCE.finditer(answer):
         start, stop = match.span()
         if match[0].startswith(("#", "|")) or any(begin < stop and start < end for begin, end in code):
             continue
         yield start, stop
+
+
+def _indented(answer: str, fenced: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    lines, found, start = IndentedCode(), [], 0
+    for line in answer.splitlines(keepends=True):
+        end = start + len(line)
+        if not any(begin <= start < stop for begin, stop in fenced) and lines.takes(line):
+            found.append((start, end))
+        start = end
+    return found
 
 
 def _end_of_words(sentence: str) -> int:
