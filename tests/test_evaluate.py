@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -441,6 +442,23 @@ def test_an_id_that_a_run_file_cannot_hold_is_refused_before_any_work(evaluate, 
     ran = evaluate(folder, "--run", str(tmp_path / "run.txt"))
     assert ran.code == 2
     assert "'a b' has a space" in ran.err
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])
+def test_a_run_is_not_written_over_the_set(evaluate, judged, name):
+    before = (judged / name).read_bytes()
+    ran = evaluate(judged, "--run", str(judged / name))
+    assert ran.code == 2
+    assert "is a file of the judged set" in ran.err
+    assert (judged / name).read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_figures_are_told_even_if_the_run_cannot_be_written(evaluate, judged):
+    ran = evaluate(judged, "--run", "/dev/full")
+    assert ran.code == 2
+    assert "feedback" in ran.out
+    assert "/dev/full cannot be written" in ran.err
 
 
 # --- exact answers ----------------------------------------------------------------------

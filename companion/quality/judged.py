@@ -15,7 +15,7 @@ from typing import Any
 
 from companion.errors import InvalidInput
 
-CORPUS, QUERIES, JUDGEMENTS = "corpus.jsonl", "queries.jsonl", "qrels.tsv"
+FILES = CORPUS, QUERIES, JUDGEMENTS = "corpus.jsonl", "queries.jsonl", "qrels.tsv"
 HIGHEST_GRADE = 1000
 """trec_eval counts every grade up to the highest: with two thousand million of them memory runs out."""
 
@@ -65,7 +65,7 @@ def read_judged_set(folder: Path) -> JudgedSet:
 def _require_files(folder: Path) -> None:
     if not folder.is_dir():
         raise InvalidInput(f"There is no folder {folder}.")
-    missing = [name for name in (CORPUS, QUERIES, JUDGEMENTS) if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise InvalidInput(
             f"{folder} has no {' and no '.join(missing)}; it takes {CORPUS}, {QUERIES} and {JUDGEMENTS}."

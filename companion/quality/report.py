@@ -12,7 +12,8 @@ from pathlib import Path
 
 from companion.errors import InvalidInput
 from companion.quality.evaluation import Evaluation, Measured
-from companion.quality.judged import JudgedSet
+from companion.quality.judged import FILES, JudgedSet
+from companion.quality.spans import SPANS
 
 COVERAGE = ("recall", "precision", "IoU")
 FIGURES = ("nDCG@10", "recall@5", "recall@20", "MRR", "p50 ms", "p95 ms")
@@ -54,8 +55,10 @@ def as_json(evaluation: Evaluation) -> str:
     )
 
 
-def check_run_file(path: Path, judged: JudgedSet) -> None:
-    """Raises `InvalidInput` now for what would fail after an hour's work."""
+def check_run_file(path: Path, folder: Path, judged: JudgedSet) -> None:
+    """Raises `InvalidInput` now for what would fail after an hour's work, or write over the set."""
+    if path.exists() and path.resolve() in {(folder / name).resolve() for name in (*FILES, SPANS)}:
+        raise InvalidInput(f"{path} is a file of the judged set: name another one for the run.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InvalidInput(f"{path} cannot be written: name a file in a folder that exists.")
     spaced = next((key for key in (*judged.questions, *judged.corpus) if len(key.split()) > 1), None)
