@@ -273,6 +273,7 @@ def test_numbers_and_kinds_are_exact(shelf):
     assert shelf.ask("How many documents do I have?")["content"].startswith("3 documents in your library")
     assert shelf.ask("How many e-mails are there?")["content"].startswith("1 e-mail document in your")
     assert shelf.ask("Do you have any PDFs?")["content"] == "No PDF documents in your library."
+    assert shelf.ask("How many PDFs do you have?")["content"] == "No PDF documents in your library."
 
 
 def test_days_are_those_where_the_person_is(desk):
@@ -398,7 +399,9 @@ def test_the_sample_library_is_said_to_be_one(desk, tmp_path):
     desk.companion.library.install_samples(folder)
     answer = desk.ask("Which files do you have?")
     assert rows(answer) == ["tour.md"]
-    assert "you have added no document of your own yet" in answer["content"]
+    assert answer["content"].endswith("\n\nYou have added no document of your own yet.")
+    # They came with the program today, but nobody added them.
+    assert desk.ask("What did I add today?")["content"].startswith("No documents added today")
 
 
 def test_a_failed_document_says_so(shelf):
