@@ -162,6 +162,12 @@ def test_the_figures_are_those_one_computes_by_hand(evaluate, tmp_path):
     assert found["ndcg@10"] == pytest.approx(0.63093 / 1.63093, abs=1e-4)
 
 
+def test_relevant_documents_that_are_not_there_are_counted(evaluate, tmp_path):
+    folder = write_set(tmp_path / "cut off", grades=[*GRADES, ("q1", "gone", 1), ("q5", "never", 0)])
+    assert "and so never found: 1;" in evaluate(folder).out.splitlines()[0]
+    assert json.loads(evaluate(folder, "--json").out)["missing"] == 1
+
+
 def test_no_more_questions_are_asked_than_one_likes(evaluate, judged):
     ran = evaluate(judged, "--limit", "2", "--json")
     assert json.loads(ran.out)["questions"] == 2

@@ -37,6 +37,14 @@ class JudgedSet:
     skipped: int
     """Questions for which nothing is judged relevant."""
 
+    @property
+    def missing(self) -> int:
+        """Relevant documents that are not in the corpus: nobody can find them."""
+        relevant = {
+            document for judged in self.grades.values() for document, grade in judged.items() if grade > 0
+        }
+        return len(relevant - self.corpus.keys())
+
     def first(self, count: int) -> JudgedSet:
         """With no more questions than these; all documents stay."""
         kept = dict(list(self.questions.items())[:count])

@@ -46,6 +46,7 @@ def as_json(evaluation: Evaluation) -> str:
             "passages": evaluation.passages,
             "questions": evaluation.questions,
             "skipped": evaluation.skipped,
+            "missing": evaluation.missing,
             "light": evaluation.light,
             "deep": evaluation.deep,
             "methods": {str(measured.method): _figures(measured) for measured in evaluation.methods},
@@ -77,6 +78,11 @@ def write_run(path: Path, methods: Sequence[Measured]) -> None:
 
 def _about(evaluation: Evaluation) -> str:
     skipped = f" ({evaluation.skipped} without a relevant document left out)" if evaluation.skipped else ""
+    missing = (
+        f"; relevant, but not in the corpus, and so never found: {evaluation.missing}"
+        if evaluation.missing
+        else ""
+    )
     embedders = "".join(
         f"; {kind}: {name}"
         for kind, name in (("light", evaluation.light), ("deep", evaluation.deep))
@@ -84,7 +90,7 @@ def _about(evaluation: Evaluation) -> str:
     )
     return (
         f"{evaluation.name}: {evaluation.documents} documents, {evaluation.passages} passages, "
-        f"{evaluation.questions} questions{skipped}{embedders}"
+        f"{evaluation.questions} questions{skipped}{missing}{embedders}"
     )
 
 
