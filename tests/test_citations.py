@@ -24,6 +24,12 @@ def read(*tokens, known=(1, 2, 3, 4)):
         ("Both say so [2, 1].", "Both say so [2][1].", (2, 1)),
         ("Both say so [1; 3].", "Both say so [1][3].", (1, 3)),
         ("All say so [1-3].", "All say so [1][2][3].", (1, 2, 3)),
+        ("All say so [1\u20113].", "All say so [1][2][3].", (1, 2, 3)),
+        ("All say so [1\u20143].", "All say so [1][2][3].", (1, 2, 3)),
+        ("如此【1、3】。", "如此[1][3]。", (1, 3)),
+        ("如此[1\uff0c2]。", "如此[1][2]。", (1, 2)),
+        ("そうです\uff3b\uff12\uff3d。", "そうです[2]。", (2,)),
+        ("هكذا [\u0661، \u0662].", "هكذا [1][2].", (1, 2)),
         ("So it is 【1】.", "So it is [1].", (1,)),
         ("So it is 【2†guide.md】.", "So it is [2].", (2,)),
         ("So it is [[4]].", "So it is [4].", (4,)),
@@ -60,6 +66,8 @@ def test_a_number_without_a_passage_is_not_shown(written, shown):
         "```python\nprint(a[9])\n```\n",
         "~~~\na[9]\n~~~\n",
         "``a ` [9]`` stays",
+        "As in\n\n    a = b[9]\n    [9]\n\n    c\n",
+        "As in\n\n\ta = b[9]\n",
         "- [ ] a task\n- [x] done",
         "[a link](https://example.org)",
         "In [2024] it rained [[deeply]].",
@@ -76,6 +84,13 @@ def test_what_is_no_reference_stays_as_it_is(written):
 def test_references_after_code_count_again():
     text = "Use `a[9]` [1].\n```\nb[9]\n```\nThat is all [2][9]."
     assert read(text) == ("Use `a[9]` [1].\n```\nb[9]\n```\nThat is all [2].", (1, 2))
+
+
+def test_what_is_set_in_under_an_item_or_in_a_paragraph_is_no_code():
+    for text in ("- An item\n\n    goes on [1][9].", "A line\n    goes on [1][9].", "    At once [1][9]."):
+        assert read(text) == (text.replace("[9]", ""), (1,))
+    text = "- An item\n\nA text\n\n    a[9]\n\nand so on [1]."
+    assert read(text) == (text, (1,))
 
 
 def test_an_odd_backtick_hides_references_of_its_line_only():
@@ -145,12 +160,30 @@ def test_each_sentence_is_matched_by_itself():
 
 
 @pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (
+            "Backups are written every night at three, says Dr. Ames, to the folder named archive.",
+            "Backups are written every night at three, says Dr. Ames, to the folder named archive [1].",
+        ),
+        (
+            "Backups are written every night at three to the folder named [archive](https://ex.org).",
+            "Backups are written every night at three to the folder named [archive](https://ex.org) [1].",
+        ),
+    ],
+)
+def test_the_number_stands_at_the_end_of_the_sentence_and_breaks_nothing(answer, shown):
+    assert match_sentences(answer, PASSAGES).text == shown
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "The moon is made of green cheese and nobody knows why.",
         "Backups exist.",
         "# Backups are written every night to the archive folder",
         "```\nBackups are written every night to the archive folder.\n```",
+        "So:\n\n    Backups are written every night to the archive folder",
         "| Backups are written every night | archive folder |",
         "The night archive of the national museum was founded by a rich merchant.",
         "",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,6 +160,12 @@ def test_the_figures_are_those_one_computes_by_hand(evaluate, tmp_path):
     assert found["mrr"] == 0.5
     assert found["recall@5"] == found["recall@20"] == 0.5
     assert found["ndcg@10"] == pytest.approx(0.63093 / 1.63093, abs=1e-4)
+
+
+def test_relevant_documents_that_are_not_there_are_counted(evaluate, tmp_path):
+    folder = write_set(tmp_path / "cut off", grades=[*GRADES, ("q1", "gone", 1), ("q5", "never", 0)])
+    assert "and so never found: 1;" in evaluate(folder).out.splitlines()[0]
+    assert json.loads(evaluate(folder, "--json").out)["missing"] == 1
 
 
 def test_no_more_questions_are_asked_than_one_likes(evaluate, judged):
@@ -380,6 +387,13 @@ def test_a_folder_that_lacks_a_file_is_refused_by_its_name(evaluate, judged, nam
         ("queries.jsonl", '{"_id": "q1", "text": 7}\n', "queries.jsonl, line 1, has no text"),
         ("qrels.tsv", "q1 tides 1\n", "qrels.tsv, line 1, has 1 columns"),
         ("qrels.tsv", "q1\ttides\t1\nq1\tferry\tmuch\n", "qrels.tsv, line 2, has the score 'much'"),
+        ("corpus.jsonl", "[" * 100_000 + "\n", "corpus.jsonl, line 1, is not JSON"),
+        ("corpus.jsonl", '{"_id": " ", "text": "x"}\n', "corpus.jsonl, line 1, has no _id"),
+        ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "a ", "text": "y"}\n', "line 2, repeats"),
+        ("qrels.tsv", "q1\ttides\tmuch\nq2\tlamp\t1\n", "qrels.tsv, line 1, has the score 'much'"),
+        ("qrels.tsv", "q1\ttides\t1.0\n", "qrels.tsv, line 1, has the score '1.0'"),
+        ("qrels.tsv", f"q1\ttides\t{10**9}\n", "qrels.tsv, line 1, has the score '1000000000'"),
+        ("qrels.tsv", f"q1\ttides\t{10**20}\n", "qrels.tsv, line 1, has the score"),
         ("qrels.tsv", "query-id\tcorpus-id\tscore\n", "No question"),
         ("qrels.tsv", "query-id\tcorpus-id\tscore\nq9\ttides\t1\n", "No question"),
     ],
@@ -401,6 +415,15 @@ def test_half_a_surrogate_pair_and_numbers_as_ids_are_taken(evaluate, judged):
     (judged / "queries.jsonl").write_text('{"_id": 1, "text": "the ferry \\ud83d tide"}\n')
     (judged / "qrels.tsv").write_text("1\ttides\t1\n")
     assert evaluate(judged, "--json").figures["hybrid"]["recall@5"] == 1
+
+
+def test_ids_are_the_same_with_blanks_around_them_and_may_hold_half_a_surrogate_pair(evaluate, tmp_path):
+    corpus = {" tides ": CORPUS["tides"], "\ud83d": ("", "The keys hang in the hall.")}
+    questions = {"q1 ": QUESTIONS["q1"], "q5": QUESTIONS["q5"]}
+    folder = write_set(tmp_path / "ids", corpus, questions, [("q1", "tides", 1), ("q5", "?", 1)])
+    ran = evaluate(folder, "--json")
+    assert json.loads(ran.out)["questions"] == 2
+    assert ran.figures["hybrid"]["recall@5"] == 1
 
 
 @pytest.mark.parametrize(
@@ -425,6 +448,23 @@ def test_an_id_that_a_run_file_cannot_hold_is_refused_before_any_work(evaluate, 
     ran = evaluate(folder, "--run", str(tmp_path / "run.txt"))
     assert ran.code == 2
     assert "'a b' has a space" in ran.err
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])
+def test_a_run_is_not_written_over_the_set(evaluate, judged, name):
+    before = (judged / name).read_bytes()
+    ran = evaluate(judged, "--run", str(judged / name))
+    assert ran.code == 2
+    assert "is a file of the judged set" in ran.err
+    assert (judged / name).read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_figures_are_told_even_if_the_run_cannot_be_written(evaluate, judged):
+    ran = evaluate(judged, "--run", "/dev/full")
+    assert ran.code == 2
+    assert "feedback" in ran.out
+    assert "/dev/full cannot be written" in ran.err
 
 
 # --- exact answers ----------------------------------------------------------------------

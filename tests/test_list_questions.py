@@ -57,6 +57,23 @@ ABOUT_THE_LIBRARY = [
     "How many Word files do I have?",
     "Show all my text documents",
     "How big is my library?",
+    "What’s new since Monday?",
+    "What files do you have access to?",
+    "What documents have I given you?",
+    "Do you have documents?",
+    "Which files are currently in the library?",
+    "Can you show me the list of documents?",
+    "What are the names of my files?",
+    "total number of documents",
+    "What was the last file I added?",
+    "What did I add two days ago?",
+    "What did I add on November 20?",
+    "When have I added contract.pdf?",
+    "Did I already add contract.pdf?",
+    "What do you have from Anna?",
+    "Which files are by Anna?",
+    "Thanks! How many documents do I have, please?",
+    "whats in my library",
 ]
 ONLY_LOOKS_LIKE_IT = [
     "Which files does the manual say to delete?",
@@ -105,6 +122,12 @@ ONLY_LOOKS_LIKE_IT = [
     "Which e-mails did Anna send yesterday?",
     "What mail did I get yesterday?",
     "What did we add to the soup yesterday?",
+    "What is new?",
+    "What is new since version 2?",
+    "What happened since Monday?",
+    "Show me the list of files that were lost",
+    "What was the last thing I said?",
+    "What did Anna add two days ago?",
 ]
 NAMES_SOMETHING_ELSE = [
     "Do you have a minute?",
@@ -156,6 +179,14 @@ def test_these_only_look_like_it(question):
         ("in february 2024", "2024-02-01", "2024-02-29"),
         ("in 2020", "2020-01-01", "2020-12-31"),
         ("on 2026-03-05", "2026-03-05", "2026-03-05"),
+        ("two days ago", "2026-11-21", "2026-11-21"),
+        ("a day ago", "2026-11-22", "2026-11-22"),
+        ("since last week", "2026-11-16", "2026-11-23"),
+        ("since november", "2026-11-01", "2026-11-23"),
+        ("since 2025", "2025-01-01", "2026-11-23"),
+        ("on november 20", "2026-11-20", "2026-11-20"),
+        ("on the 24th of november", "2025-11-24", "2025-11-24"),
+        ("since march 3rd, 2024", "2024-03-03", "2026-11-23"),
     ],
 )
 def test_days_are_understood_as_a_person_means_them(words, first, last):
@@ -242,6 +273,7 @@ def test_numbers_and_kinds_are_exact(shelf):
     assert shelf.ask("How many documents do I have?")["content"].startswith("3 documents in your library")
     assert shelf.ask("How many e-mails are there?")["content"].startswith("1 e-mail document in your")
     assert shelf.ask("Do you have any PDFs?")["content"] == "No PDF documents in your library."
+    assert shelf.ask("How many PDFs do you have?")["content"] == "No PDF documents in your library."
 
 
 def test_days_are_those_where_the_person_is(desk):
@@ -281,12 +313,26 @@ def test_and_yesterday_asks_the_same_of_another_day(shelf):
     session_id = shelf.session()
     assert rows(shelf.ask("What did I add today?", session_id)) == ["anna-notes.txt"]
     assert rows(shelf.ask("And yesterday?", session_id)) == ["letter.eml"]
+    assert len(rows(shelf.ask("And in the last two days?", session_id))) == 2
     assert rows(shelf.ask("What did I add last?", session_id)) == ["anna-notes.txt", "letter.eml", "plan.md"]
+
+
+def test_a_follow_up_asks_of_the_same_documents(shelf):
+    session_id = shelf.session()
+    assert len(rows(shelf.ask("Which files did I add in the last two days?", session_id))) == 2
+    assert shelf.ask("And how many are there?", session_id)["content"].startswith(
+        "2 documents added in the last"
+    )
+    assert shelf.ask("How many of them are e-mails?", session_id)["content"].startswith("1 e-mail document a")
+    assert shelf.ask("And PDFs?", session_id)["content"].startswith("No PDF documents added")
+    assert LISTED_NOTICE not in shelf.ask("How many are there?")["notices"]
 
 
 def test_somebody_s_mail_is_found_by_its_sender_and_by_names(shelf):
     assert rows(shelf.ask("Do you have anything from Anna's mail?")) == ["anna-notes.txt", "letter.eml"]
     assert rows(shelf.ask("Do you have any e-mails from Anna?")) == ["letter.eml"]
+    assert rows(shelf.ask("Is there an e-mail from Anna in my library?")) == ["letter.eml"]
+    assert rows(shelf.ask("What do you have by Berg?")) == ["letter.eml"]
 
 
 def test_what_is_in_a_document_is_its_outline_and_each_heading_opens_its_passage(shelf):
@@ -309,6 +355,12 @@ def test_without_headings_it_is_the_beginning(shelf):
 def test_facts_of_one_document(shelf):
     answer = shelf.ask("When did I add letter.eml?")
     assert answer["content"].startswith("`letter.eml`: e-mail, 0.1 kB, 1 passage, added on ")
+    assert shelf.ask("Have I already added letter.eml to my library?")["content"] == answer["content"]
+
+
+def test_what_is_new_is_what_was_added_and_else_what_the_documents_tell(shelf):
+    assert rows(shelf.ask("What’s new since yesterday?")) == ["anna-notes.txt", "letter.eml"]
+    assert LISTED_NOTICE not in shelf.ask("What’s new since 2999-01-01?")["notices"]
 
 
 @pytest.mark.parametrize("question", NAMES_SOMETHING_ELSE)
@@ -347,7 +399,9 @@ def test_the_sample_library_is_said_to_be_one(desk, tmp_path):
     desk.companion.library.install_samples(folder)
     answer = desk.ask("Which files do you have?")
     assert rows(answer) == ["tour.md"]
-    assert "you have added no document of your own yet" in answer["content"]
+    assert answer["content"].endswith("\n\nYou have added no document of your own yet.")
+    # They came with the program today, but nobody added them.
+    assert desk.ask("What did I add today?")["content"].startswith("No documents added today")
 
 
 def test_a_failed_document_says_so(shelf):

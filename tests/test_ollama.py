@@ -164,6 +164,24 @@ async def test_thinking_is_asked_for_or_forbidden_and_kept_apart(server, think):
     assert "".join(piece.text for piece in pieces if isinstance(piece, Token)) == "Hello there."
 
 
+@pytest.mark.parametrize(
+    ("reply", "thoughts", "answer"),
+    [
+        (["<think>\nHm", ", a < b.</thi", "nk>\n\nHel", "lo."], "\nHm, a < b.", "Hello."),
+        (["\n<th", "ink></think>", "Hello."], "", "Hello."),
+        (["<think>Hm</th"], "Hm</th", ""),
+        (["The tag <think>", " begins a thought.</think>"], "", "The tag <think> begins a thought.</think>"),
+        (["<thin", "g>"], "", "<thing>"),
+        (["<thin"], "", "<thin"),
+    ],
+)
+async def test_thoughts_that_are_written_into_the_answer_are_kept_apart(server, reply, thoughts, answer):
+    server.reply = reply
+    pieces = await collect(engine(server).stream(question()))
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Thought)) == thoughts
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Token)) == answer
+
+
 async def test_an_answer_cut_by_its_length_says_so(server):
     server.done_reason = "length"
     assert (await collect(engine(server).stream(question())))[-1].reason == "length"

@@ -23,7 +23,7 @@ from companion.quality.judgement import Verdict, judge, sign_test
 from companion.quality.ranks import Asker
 from companion.quality.sentences import question_from
 from tests.fakes import MODEL, TINY, FakeDeep, FakeEmbedder, FakeLoad, Gate, ScriptedEngine, done
-from tests.ollama_server import OllamaServer
+from tests.ollama_server import OllamaServer, ServedModel, Thinking
 from tests.waiting import until
 
 TOPICS = (
@@ -149,6 +149,20 @@ def test_an_answer_that_is_no_question_is_replaced_and_the_page_is_told_how(hous
     assert (now["questions"], now["without_model"], now["models"]) == (3, 3, [])
 
 
+def test_a_model_that_cannot_but_think_has_room_for_it(houses):
+    def thinks(body):
+        # Whatever it is told, but for a level: it then thinks on until it is cut off.
+        briefly = body["think"] == "low" and body["options"]["num_predict"] > 200
+        return [Thinking("Hm."), *(asks_about(body) if briefly else [])]
+
+    model = ServedModel("gpt-oss:20b", ("completion", "thinking"), architecture="gptoss")
+    with OllamaServer(models=[model], reply=thinks) as server:
+        house = houses(Ollama(server.url))
+        house.add(*TOPICS[:3])
+        house.ready()
+        assert house.measured()["without_model"] == 0
+
+
 def test_nothing_is_asked_of_a_cloud_model_or_the_built_in_one(houses):
     cloud = replace(MODEL, name="huge-cloud", remote=True)
     engine = ScriptedEngine(models=[cloud, TINY])
@@ -198,6 +212,10 @@ GERMAN = (
         ("What is used to clean the lamp?", PASSAGE, "What is used to clean the lamp?"),
         ('\nQuestion: "What cleans the lamp up there?"\nIt …', PASSAGE, "What cleans the lamp up there?"),
         ("**Who takes care of the lamp?**", PASSAGE, "Who takes care of the lamp?"),
+        ("Here is a question:\n\nWho takes care of the lamp?", PASSAGE, "Who takes care of the lamp?"),
+        ("**Question:**\nWho takes care of the lamp?", PASSAGE, "Who takes care of the lamp?"),
+        ("Here is a question:", PASSAGE, None),
+        ('{"question": "Who takes care of the lamp?"}', PASSAGE, None),
         ("The lens is polished.", PASSAGE, None),
         ("Why?", PASSAGE, None),
         ("What is it? And who does it?", PASSAGE, None),

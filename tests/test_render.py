@@ -139,6 +139,16 @@ def test_code_is_code_at_the_left_margin_whatever_stood_around_it():
     assert harmless("```\nstill open <b>").endswith("\n```\n")
 
 
+def test_code_that_is_set_in_is_code_and_its_numbers_are_no_chips():
+    chips = {1: "[1](#src-7-1)"}
+    shown = harmless("So [1]:\n\n    a[1] < b\n\n    c = d\n\nAnd [1].", chips)
+    assert "\n```\na[1] < b\n\nc = d\n```\n" in shown
+    assert shown.count("(#src-7-1)") == 2
+    under_an_item = harmless("- An item\n\n    goes on [1]", chips)
+    assert "(#src-7-1)" in under_an_item
+    assert "```" not in under_an_item
+
+
 def test_a_diagram_stays_text():
     assert "mermaid" not in harmless("```mermaid\ngraph TD\n```")
     assert "mermaid" not in harmless("``` MERMAID {x}\ngraph TD\n```")

@@ -7,12 +7,14 @@ import pytest
 
 from companion.chat.learned import MOST, SETTING, Learned
 from companion.chat.means import READ_LESS, WINDOW_FULL
+from companion.chat.packing import THOUGHTS_LEFT_OUT
+from companion.chat.prompt import NOTHING_FOUND_NOTICE
 from companion.chat.tokens import Calibration
 from companion.domain import LOCAL_OWNER, MessageState, PromptMessage, Role
 from companion.inference.ollama import Ollama
 from tests.fakes import MODEL, FakeLibrary, ScriptedEngine, done, hit
 from tests.ollama_server import OllamaServer, ServedModel
-from tests.test_chat import COT, RAG, House, store  # noqa: F401 a fixture
+from tests.test_chat import COT, HYBRID, RAG, House, store  # noqa: F401 a fixture
 
 CHAT = "llama3.2:latest"
 OURS = Calibration().chars_per_token
@@ -271,3 +273,30 @@ async def test_all_calls_of_a_turn_have_one_window_and_it_only_grows(store):  # 
     assert set(sizes) <= {4096, 8192, 16_384}
     assert len(set(sizes)) > 1
     assert any(each.max_tokens == 64 for each in engine.requests), "a follow-up was rewritten"
+
+
+# --- a tiny window --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [512, 1024])
+@pytest.mark.parametrize("mode", [RAG, COT, HYBRID])
+async def test_a_tiny_window_holds_the_question_and_passages_instead_of_thoughts(store, size, mode):  # noqa: F811
+    question = "Which backups are written at night?"
+    with OllamaServer([ServedModel(CHAT, context_length=size)]) as server:
+        message = await house_with(store, server).answer(question, mode)
+        [sent] = server.asked("/api/chat")
+        assert all(prompt <= window == size for prompt, window in prompts(server))
+    assert message.state is MessageState.COMPLETE
+    assert sent["messages"][-1]["content"] == question
+    assert bool(message.sources) is (mode is not COT)
+    assert (THOUGHTS_LEFT_OUT in message.notices) is (mode is not RAG)
+    assert NOTHING_FOUND_NOTICE not in message.notices
+
+
+async def test_a_window_without_room_for_a_passage_is_told_and_not_taken_for_nothing_found(store):  # noqa: F811
+    with OllamaServer([ServedModel(CHAT, context_length=512)]) as server:
+        house = house_with(store, server, system_prompt="Be kind. " * 45)
+        message = await house.answer("Which backups are written at night?", RAG)
+        assert server.asked("/api/chat") == []
+    assert message.state is MessageState.FAILED
+    assert "window of 512 tokens is too small for" in message.notices[0]

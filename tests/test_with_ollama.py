@@ -221,3 +221,18 @@ def test_the_first_answer_needs_no_second_load_after_loading_by_hand(client, ser
     ask(client, begin(client))
     assert len(server.loads) == 1, server.loads
     assert not client.post(f"/models/{CHAT}/unload").json()["loaded"]
+
+
+def test_numbers_within_thoughts_in_the_answer_are_no_citations(client, server):
+    server.reply = ["<think>\nPerhaps the pot [1]?\n</think>\n\n", "I do not know."]
+    events = ask(client, begin(client))
+    assert said(events) == "I do not know."
+    assert said(events, "thought") == "\nPerhaps the pot [1]?\n"
+    assert not any(source["cited"] for source in events[-1][2]["message"]["sources"])
+
+
+def test_who_asks_in_rag_mode_is_not_told_to_ask_in_rag_mode(client, server):
+    server.reply, server.done_reason = ["<think>\nPerhaps the pot?"], "length"
+    told = {mode: said(ask(client, begin(client), mode=mode), "notice") for mode in ("rag", "hybrid")}
+    assert "whole length for thinking" in told["rag"]
+    assert "rag mode" not in told["rag"]

@@ -241,7 +241,7 @@ class Chat:
     def _listed(self, turn: Turn) -> Listed | None:
         """The answer to a question about the library itself; None if it is one like all others."""
         today = turn.question.created_at.astimezone(turn.zone).date()
-        before = turn.history[-1].question if turn.history else None
+        before = [each.question for each in turn.history]
         asked = list_question(turn.question.content, today, before)
         if asked is None:
             return None

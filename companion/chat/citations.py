@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from companion.chat.indented import IndentedCode
 from companion.tuning import MATCH_SHARE, MATCH_WORDS
 from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
 LONGEST_REFERENCE = 60
 
-_OPENING, _CLOSING = "[【", "]】"
-_INSIDE = frozenset("0123456789,; -–[]【】")
-_NUMBER = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
+_OPENING, _CLOSING = "[【\uff3b", "]】\uff3d"
+_DIGITS = "".join(chr(zero + value) for zero in (0x30, 0x660, 0x6F0, 0xFF10) for value in range(10))
+"""Also Arabic, Persian and full-width ones."""
+_DASHES = "\u002d\u2010\u2011\u2012\u2013\u2014\uff0d~\u301c\uff5e"
+_COMMAS = ",;\u060c\u061b\u3001\uff0c\uff1b"
+_INSIDE = frozenset(f"{_DIGITS}{_DASHES}{_COMMAS} \u00a0\u202f{_OPENING}{_CLOSING}")
+_NUMBER = re.compile(rf"(\d+)(?:\s*[{re.escape(_DASHES)}]\s*(\d+))?")
 _REFERENCE = re.compile(r"[ \t]*\[\d{1,2}\]")
 _CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_ABBREVIATIONS = "Dr Mr Mrs Ms Prof St No Nr Fig Abb Vol vs bzw ca approx cf".split()
+_UNABBREVIATED = r"(?<!\b[^\W\d])" + "".join(rf"(?<!\b{each})" for each in _ABBREVIATIONS)
+"""Before a full stop that ends a sentence: neither one of these nor a single letter, as in “e.g.”."""
 _SENTENCE = re.compile(
-    rf"[^\s.!?{WIDE_ENDS}][^\n]*?(?:[{ENDS}]+(?=[\s\"”')]|$)|[{WIDE_ENDS}]+|(?=\n)|$)", re.MULTILINE
+    rf"[^\s.!?{WIDE_ENDS}][^\n]*?"
+    rf"(?:{_UNABBREVIATED}[{ENDS}]+(?=[\s\"”')]|$)|[{WIDE_ENDS}]+|(?=\n)|$)",
+    re.MULTILINE,
 )
+_LINK = re.compile(r"\]\([^\s()]*\)")
 _STOP_WORDS = frozenset(
     "about after all also an and any are as at be because been but by can could do does for from had has "
     "have how if in into is it its may more most no not of on only or other our out over so some such "
@@ -54,6 +65,10 @@ class CitationStream:
         self._fence = ""
         self._ticks = ""
         self._line_is_blank = True
+        self._lines = IndentedCode()
+        self._margin: str | None = ""
+        """White space at the beginning of the line; None behind its first letter."""
+        self._line_is_code = False
         self._spaces = ""
         self._held = ""
         self._previous = "\n"
@@ -79,14 +94,19 @@ class CitationStream:
         if self._held:
             return self._continue(character)
         self._turn_of_ticks(character)
+        self._turn_of_line(character)
         if self._where is _Where.TEXT and character == " ":
             self._spaces += character
             self._previous = character
             return ""
-        if self._where is _Where.TEXT and character in _OPENING and self._previous != "\\":
+        if self._opens_reference(character):
             self._held = character
             return ""
         return self._pass_on(character)
+
+    def _opens_reference(self, character: str) -> bool:
+        in_text = self._where is _Where.TEXT and not self._line_is_code
+        return in_text and character in _OPENING and self._previous != "\\"
 
     def _continue(self, character: str) -> str:
         self._held += character
@@ -134,6 +154,19 @@ class CitationStream:
             spaces = " "
         self._removed_space = False
         return spaces
+
+    def _turn_of_line(self, character: str) -> None:
+        """Follow the beginnings of lines: with their first letter they may be code."""
+        if character == "\n":
+            if self._margin is not None:
+                self._lines.blank()
+            self._margin, self._line_is_code = "", False
+        elif self._margin is not None and character in " \t":
+            self._margin += character
+        elif self._margin is not None:
+            in_text = self._where is _Where.TEXT
+            self._line_is_code = in_text and self._lines.is_code(self._margin, character)
+            self._margin = None
 
     def _turn_of_ticks(self, character: str) -> None:
         """Follow a run of ` or ~; when it ends, code may have begun or ended."""
@@ -217,7 +250,7 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
         if number is None or number in cited:
             continue
         numbers[number] = None
-        at = start + len(answer[start:stop].rstrip(f" \t{ENDS}{WIDE_ENDS}\"”')*_"))
+        at = start + _end_of_words(answer[start:stop])
         pieces += [answer[end:at], f" [{number}]"]
         end = at
     return Matched("".join([*pieces, answer[end:]]), tuple(numbers))
@@ -225,11 +258,28 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
 
 def _sentences(answer: str) -> Iterator[tuple[int, int]]:
     code = [match.span() for match in _CODE.finditer(answer)]
+    code += _indented(answer, code)
     for match in _SENTENCE.finditer(answer):
         start, stop = match.span()
         if match[0].startswith(("#", "|")) or any(begin < stop and start < end for begin, end in code):
             continue
         yield start, stop
+
+
+def _indented(answer: str, fenced: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    lines, found, start = IndentedCode(), [], 0
+    for line in answer.splitlines(keepends=True):
+        end = start + len(line)
+        if not any(begin <= start < stop for begin, stop in fenced) and lines.takes(line):
+            found.append((start, end))
+        start = end
+    return found
+
+
+def _end_of_words(sentence: str) -> int:
+    """Where its number goes: before what ends it, but behind a link, which it would break."""
+    link = max((found.end() for found in _LINK.finditer(sentence)), default=0)
+    return max(link, len(sentence.rstrip(f" \t{ENDS}{WIDE_ENDS}\"”')*_")))
 
 
 def _best_passage(sentence: frozenset[str], passages: Mapping[int, frozenset[str]]) -> int | None:

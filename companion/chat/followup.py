@@ -48,13 +48,13 @@ _POINTING = re.compile(
     | the\s+(?:default|difference|reason|purpose|limits?|range|size|result|(?:dis)?advantages?|price|cost|
                alternatives?|exceptions?|date|author|meaning)(?=\s*(?:$|[?.!,;]))
     | davon|damit|dafür|dabei|dazu|darin|darüber|dort|dessen|deren|ihn|ihm|diese[rsmn]?
-    | das(?=\W*$|\s+(?:ist|geht|heißt|bedeutet)\b)
+    | das(?=\W*$|\s+(?:ist|geht|heißt|bedeutet|auch)\b) | (?:es|sie)(?=\W*$|\s+(?:auch|noch|denn)\b)
     | cela|ça|ceci|celui|celle|ceux|celles|elles?|leur|lui
     | eso|esto|aquello|ello|allí|ciò|esso|essa
     | он|она|оно|они|его|её|ее|их|ему|им|это|этот|эта|эти
     | هذا|هذه|ذلك|تلك
     )\b
-    | 它|他们|她们|这个|那个|这些|那些|其中|前者|后者|呢(?=\W*$)|それ|これ|その|この|그것|이것""",  # noqa: RUF001 Cyrillic is meant
+    | 它|他们|她们|这个|那个|这些|那些|其中|前者|后者|呢(?=\W*$)|は(?=\W*$)|それ|これ|その|この|그것|이것""",  # noqa: RUF001 Cyrillic is meant
     re.IGNORECASE | re.VERBOSE,
 )
 _NOT_POINTING = re.compile(
@@ -63,14 +63,14 @@ _NOT_POINTING = re.compile(
     r"\bit takes? (?:to|until|till|before|for)\b|"
     # What is named in the question itself: “a document before I delete it”.
     r"(?<=[\w,] )(?:an?|my|our|your|two|several|every|each) \w.*"
-    r"\b(?:when|if|while|and|before|after|once|until|because|without)\b.*\b(?:it|its|they|them|their)\b",
+    r"\b(?:when|if|while|and|so|before|after|once|until|because|without)\b.*\b(?:it|its|they|them|their)\b",
     re.IGNORECASE,
 )
 _CONTINUING = re.compile(
     r"^\W*(?:and|but|or|so|then|also|how so|what about|how about|what if|which one|more|another|"
     r"tell me more|go on|continue|for example|such as|really|give me an example|"
     r"und|aber|oder|was ist mit|wie ist es mit|noch|et|mais|ou|alors|donc|[yoe](?=\s)|pero|entonces|ma|"
-    r"allora|а|и|но|тогда)\b(?P<rest>.*)",  # noqa: RUF001 Cyrillic is meant
+    r"allora|а|и|но|тогда|و?ماذا عن)\b(?P<rest>.*)",  # noqa: RUF001 Cyrillic is meant
     re.IGNORECASE | re.DOTALL,
 )
 _WHY = re.compile(
@@ -85,6 +85,19 @@ _FRAGMENT = re.compile(
     r"any|some|both|none|if|because|auf|mit|ohne|für|bei|avec|sans|pour|dans|con|sin|para|en)\b",
     re.IGNORECASE,
 )
+_ABOUT_ANSWER = re.compile(
+    r"""\b(?:translate|rephrase|reword|repeat|shorten|simplify|summari[sz]e|explain|say|write|put)
+        \s+(?:it|that|this|them|(?:your|the)\s+(?:last\s+)?answer)\b
+    | ^\W*(?:please\s+)?translate\s+(?:in)?to\b | \byour\s+(?:last\s+|first\s+)?answer\b
+    | \bin\s+(?:simpler|simple|other|plain|fewer|your\s+own)\s+words\b
+    | \bgive\s+(?:me\s+)?(?:an?|another|some|more)\s+(?:short\s+)?(?:examples?|list|table|summary)(?=\W*$)
+    | ^\W*as\s+(?:an?\s+)?(?:table|list|bullet\s+points|json)\b
+    | ^\W*are\s+you\s+(?:sure|certain)\b | \bwhat\s+(?:did|do)\s+you\s+(?:say|mean)\b
+    | \bhow\s+do\s+you\s+know(?=\W*$)
+    | \b(?:übersetze?|kannst\s+du|können\s+sie)\s+das\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What is to be done with the answer before: another language, other words, a list."""
 _COMPARING = re.compile(
     r"^(?!.*\b(?:than|or)\b).*\b(?:better|worse|faster|slower|larger|bigger|smaller|cheaper|easier|newer|older)"
     r"\W*$",
@@ -101,7 +114,7 @@ def leans_on_history(question: str, history: Sequence[Exchange]) -> bool:
         return False
     if size <= 2 or _POINTING.search(_NOT_POINTING.sub(" ", question)) or _WITHOUT_NOUN.match(question):
         return True
-    if _COMPARING.match(question):
+    if _ABOUT_ANSWER.search(question) or _COMPARING.match(question):
         return True
     continuing, why = _CONTINUING.match(question), _WHY.match(question)
     return bool(
@@ -135,9 +148,15 @@ def condense_messages(question: str, history: Sequence[Exchange]) -> tuple[Promp
 
 def condensed(said: str) -> str | None:
     """The rewritten question out of what the model said; None if that is unusable."""
+    said = _THOUGHT.sub("", said)
     said = re.sub(r"^\W*(rewritten|standalone) question:", "", said, flags=re.IGNORECASE)
     lines = [line.strip().strip("\"'“”*") for line in said.splitlines() if line.strip()]
-    return lines[0] if lines and 3 <= len(lines[0]) <= LONGEST_REWRITING else None
+    told = next((line for line in lines if not line.endswith((":", "\uff1a"))), "")
+    return told if 3 <= len(told) <= LONGEST_REWRITING else None
+
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+"""Of a model whose engine does not know that it thinks."""
 
 
 def with_topic(question: str, history: Sequence[Exchange]) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LISTED_NOTICE = (
     "This comes from the list of your documents; no model was asked. To search what they say, ask about that."
 )
+NO_OWN = "\n\nYou have added no document of your own yet."
 MOST_LISTED = 50
 NEWEST = 5
 MOST_HEADINGS = 20
@@ -90,6 +91,8 @@ class Shelf:
     """Newest first."""
     words: str
     """How they are called: “your library”, …"""
+    remark: str = ""
+    """What is to be said of them at the end."""
 
 
 class Inventory:
@@ -102,7 +105,7 @@ class Inventory:
         self, asked: ListQuestion, owner: str, scope: Sequence[str] | None, zone: tzinfo | None
     ) -> Listed | None:
         """None if nothing of the name is there: the question is then one like all others."""
-        shelf = self._shelf(owner, scope)
+        shelf = self._shelf(owner, scope, by_day=asked.days is not None)
         match asked.wanted:
             case Wanted.OUTLINE | Wanted.FACTS:
                 document = _named(shelf, asked.name or "")
@@ -115,23 +118,24 @@ class Inventory:
             case Wanted.BY_NAME:
                 found = self._of_name(owner, shelf, asked)
                 shown = f"{_count(found, 'document')} in {shelf.words}:\n\n{_table(found, zone)}"
-                return Listed(shown) if found else None
+                return Listed(shown + shelf.remark) if found else None
             case _:
                 none = not any(_fits(each, asked, zone) for each in shelf.documents)
                 if none and (asked.kind in _ALSO_THINGS or (asked.days and asked.impersonal)):
                     return None
-                return Listed(_list(asked, shelf, zone))
+                return Listed(_list(asked, shelf, zone) + shelf.remark)
 
-    def _shelf(self, owner: str, scope: Sequence[str] | None) -> Shelf:
+    def _shelf(self, owner: str, scope: Sequence[str] | None, *, by_day: bool) -> Shelf:
+        """`by_day`: of what a person added; the samples were there before them."""
         there = self._library.documents(owner)
         if scope is not None:
             return Shelf(
                 [each for each in there if each.doc_id in scope], "the documents chosen for this chat"
             )
         own = [each for each in there if each.owner != SAMPLE_OWNER]
-        if own:
+        if own or by_day:
             return Shelf(own, "your library")
-        return Shelf(there, "the sample library; you have added no document of your own yet")
+        return Shelf(there, "the sample library", NO_OWN)
 
     def _of_name(self, owner: str, shelf: Shelf, asked: ListQuestion) -> list[Document]:
         """Those with all words in their name, or in the sender's if they are e-mails."""
@@ -170,7 +174,7 @@ def _list(asked: ListQuestion, shelf: Shelf, zone: tzinfo | None) -> str:
     added = f" added {_said(asked.days)}" if asked.days else ""
     counted = f"{_count(found, what)}{added} in {shelf.words}"
     match asked.wanted:
-        case Wanted.NUMBER:
+        case Wanted.NUMBER if found:
             passages = sum(each.passages for each in found)
             size = _size(sum(each.size for each in found))
             return f"{counted}, with {_number(passages, 'passage')} and {size}."

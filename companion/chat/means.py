@@ -14,6 +14,7 @@ from companion.chat.modes import Plan, plan_turn
 from companion.chat.prompt import Exchange
 from companion.chat.tokens import Calibration
 from companion.chat.window import (
+    LEAST_TO_THINK,
     QUESTION_TOKENS,
     Profile,
     Window,
@@ -93,7 +94,10 @@ class MeansByModel:
         told = sum(calibration.tokens(each.question + each.answer) for each in history)
         own = calibration.tokens(chosen.system_prompt)
         wanted = wanted_tokens(profile, plan, chosen.top_k, calibration.tokens(question), told, own)
-        window = share_out(self.window_for(model, preferences, wanted), profile, plan)
+        num_ctx = self.window_for(model, preferences, wanted)
+        if num_ctx < LEAST_TO_THINK:
+            plan = replace(plan, passes=())
+        window = share_out(num_ctx, profile, plan)
         if not calibration.measured and not profile.small:
             window = replace(window, prompt=int(window.prompt * FIRST_SHARE))
         return Means(

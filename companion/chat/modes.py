@@ -33,6 +33,11 @@ class Plan:
     native: Thinking | None
     """What to send as `think`; None for models that do not know the word."""
 
+    @property
+    def skips_thinking(self) -> bool:
+        """Whether the mode wants thoughts, but there is no room for them."""
+        return self.mode is not ThinkingMode.RAG and not self.passes and self.native is None
+
 
 def plan_turn(mode: ThinkingMode, model: ModelInfo, passes: int) -> Plan:
     """`passes` counts the thinking of models that cannot think by themselves, 1 to 3; those that

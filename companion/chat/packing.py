@@ -43,6 +43,11 @@ QUESTION_CUT = (
     "The question is longer than the model's window; its middle was left out. It stands whole in the "
     "conversation; to ask about all of it, add the text as a document."
 )
+THOUGHTS_LEFT_OUT = "This model's window is too small to think before the answer."
+TOO_SMALL = (
+    "This model's window of {:,} tokens is too small for {}; choose a model that reads more, or shorten the "
+    "system prompt."
+)
 
 
 def pack(
@@ -56,11 +61,13 @@ def pack(
     latest turns.
 
     `hits` come best first, `neighbours` by chunk id; passages are shown in document order. Raises
-    InvalidInput if the person's own system prompt leaves too little room.
+    InvalidInput if the window, or what the person's own system prompt leaves of it, is too small.
     """
     _check_own(means)
     profile, calibration = means.profile, means.calibration
     asked, cost, room = _question_first(means, question, searched=bool(hits))
+    if not asked:
+        raise InvalidInput(TOO_SMALL.format(means.window.num_ctx, "this question"))
     room -= cost
     texts = _choose(means, hits, asked, room - _kept_back(history, room, calibration))
     room -= sum(
@@ -71,11 +78,14 @@ def pack(
     if not profile.small:
         _widen(texts, hits, neighbours, room, calibration)
     shown = _numbered(hits, texts, by_rank=profile.small)
+    if hits and not shown:
+        raise InvalidInput(TOO_SMALL.format(means.window.num_ctx, "the passages that were found"))
     # It would quote its earlier answers again. No notice: this is not for want of room.
     alone = profile.small and bool(shown)
     latest = [] if alone else latest
     missing, untold = len(hits) - len(shown), len(history) - len(latest)
     notices = (
+        *((THOUGHTS_LEFT_OUT,) if means.plan.skips_thinking else ()),
         *((QUESTION_CUT,) if asked != question else ()),
         *((_passages_left_out(missing, len(hits)),) if missing else ()),
         *((_turns_left_out(len(latest)),) if untold and not alone else ()),

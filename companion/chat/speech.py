@@ -25,6 +25,7 @@ from companion.domain import (
     ModelInfo,
     Notice,
     PromptMessage,
+    ThinkingMode,
     Thought,
     Token,
     TurnEvent,
@@ -39,6 +40,10 @@ ATTEMPTS = 3
 
 BROKEN_OFF = "The model's answer broke off; ask again, or choose another model."
 ONLY_THOUGHTS = "The model used its whole length for thinking and gave no answer; ask again in rag mode."
+ONLY_THOUGHTS_IN_RAG = (
+    "The model used its whole length for thinking and gave no answer; choose another model, or allow longer "
+    "answers."
+)
 NO_WORDS = "The model gave no answer; ask again in other words, or choose another model."
 WENT_IN_CIRCLES = (
     "The small model began to repeat itself and was stopped; a larger one in Ollama answers better."
@@ -132,7 +137,7 @@ class Speech:
         if rest:
             events.append(Token(rest))
         if not (turn.content + rest).strip():
-            events.append(Notice(ONLY_THOUGHTS if done.reason == "length" and turn.thinking else NO_WORDS))
+            events.append(Notice(_why_silent(turn, done)))
         elif done.reason == "length":
             events.append(Notice(f"The answer was cut at its longest length, {request.max_tokens} tokens."))
         return events
@@ -158,6 +163,12 @@ class Speech:
         finally:
             await _close(stream)
         raise StreamBroken(BROKEN_OFF)
+
+
+def _why_silent(turn: Turn, done: EngineDone) -> str:
+    if done.reason != "length" or not turn.thinking:
+        return NO_WORDS
+    return ONLY_THOUGHTS_IN_RAG if turn.mode is ThinkingMode.RAG else ONLY_THOUGHTS
 
 
 async def _first(stream: AsyncIterator[EnginePiece]) -> EnginePiece:

@@ -13,6 +13,8 @@ from companion.config import Settings
 from companion.domain import ModelInfo, Thinking
 
 FIRST_WINDOW = 4096
+LEAST_TO_THINK = 2048
+"""Tokens: in a smaller window the steps of thinking leave no room for question and passages."""
 SPARE = 0.05
 """Share of a window left empty, because tokens are estimated."""
 PASSAGE_TOKENS = 600

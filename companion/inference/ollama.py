@@ -48,6 +48,7 @@ from companion.inference.ollama_json import (
     pieces,
     pull_progress,
 )
+from companion.inference.thought_tags import ThoughtTags
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
@@ -109,10 +110,12 @@ class Ollama:
         while Ollama is silent. Raises the `EngineError` that fits.
         """
         first_s = max(self._silence_timeout_s, self._load_timeout_s)
+        tags = ThoughtTags()
         async with aclosing(self._lines("/api/chat", chat_body(request), request.model, first_s)) as lines:
             async for line in lines:
                 for piece in pieces(line):
-                    yield piece
+                    for told in tags.tell_apart(piece):
+                        yield told
                 if line.get("done") is True:
                     return
         # A stream that merely ends raises nothing in the client.

@@ -59,7 +59,7 @@ def run(
     methods, file = _methods(arguments["layers"]), arguments["run"]
     judged = _limited(read_judged_set(arguments["folder"]), arguments["limit"])
     if file:
-        check_run_file(file, judged)
+        check_run_file(file, arguments["folder"], judged)
     answers = read_answers(arguments["folder"])
     with _interrupted_by_the_end(), ProgressLine(sys.stderr) as progress:
         setup = Setup(
@@ -72,9 +72,10 @@ def run(
             progress=progress,
         )
         evaluation = evaluate(judged, methods, setup, answers)
+    # Before the file: a full disk shall not take the figures of an hour with it.
+    sys.stdout.write((as_json(evaluation) if arguments["json"] else table(evaluation)) + "\n")
     if file:
         write_run(file, evaluation.methods)
-    sys.stdout.write((as_json(evaluation) if arguments["json"] else table(evaluation)) + "\n")
     return 0
 
 

@@ -50,6 +50,8 @@ class Evaluation:
     questions: int
     skipped: int
     """Questions for which nothing is judged relevant."""
+    missing: int
+    """Relevant documents that are not in the corpus."""
     light: str | None
     """Name of the light embedder; None if only words were searched."""
     deep: str | None
@@ -94,6 +96,7 @@ def evaluate(
         passages=passages,
         questions=len(judged.questions),
         skipped=judged.skipped,
+        missing=judged.missing,
         light=light.identity.name if light else None,
         deep=deep.identity.name if deep else None,
         top_k=setup.top_k,

@@ -32,6 +32,8 @@ _LINE = re.compile("-{5,}")
 
 _MARKS = "?\uff1f\u061f"
 """Also the full-width and the Arabic one."""
+_PREFACE = re.compile("(?:^|[:\uff1a])[\\s*_]*$")
+"""Ends a line that is empty, or only says that a question comes."""
 _LABEL = re.compile(r"^\s*(?:\*\*)?(?:question|frage|pregunta|q)(?:\*\*)?\s*:\s*(?:\*\*)?", re.IGNORECASE)
 _MENTIONS = re.compile(
     r"\b(this|the|that|given|following) (passage|text|excerpt|document|paragraph|section)\b", re.IGNORECASE
@@ -49,7 +51,7 @@ def messages(text: str) -> tuple[PromptMessage, ...]:
 def question_of(answer: str, text: str) -> str | None:
     """The question in what a model said; None if it is none, gives the passage away, or is in another
     language."""
-    said = next((line for line in answer.splitlines() if line.strip()), "")
+    said = next((line for line in answer.splitlines() if not _PREFACE.search(line)), "")
     question = " ".join(_LABEL.sub("", said).strip().strip("\"'“”„«»*_` ").split())
     letters = sum(character.isalnum() + is_spaceless(character) for character in question)
     usable = (

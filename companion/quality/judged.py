@@ -7,14 +7,17 @@ know how anything is searched or scored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from companion.errors import InvalidInput
 
-CORPUS, QUERIES, JUDGEMENTS = "corpus.jsonl", "queries.jsonl", "qrels.tsv"
+FILES = CORPUS, QUERIES, JUDGEMENTS = "corpus.jsonl", "queries.jsonl", "qrels.tsv"
+HIGHEST_GRADE = 1000
+"""trec_eval counts every grade up to the highest: with two thousand million of them memory runs out."""
 
 Grades = dict[str, dict[str, int]]
 """Question id to document id to grade; 0 is judged and of no use."""
@@ -34,6 +37,14 @@ class JudgedSet:
     skipped: int
     """Questions for which nothing is judged relevant."""
 
+    @property
+    def missing(self) -> int:
+        """Relevant documents that are not in the corpus: nobody can find them."""
+        relevant = {
+            document for judged in self.grades.values() for document, grade in judged.items() if grade > 0
+        }
+        return len(relevant - self.corpus.keys())
+
     def first(self, count: int) -> JudgedSet:
         """With no more questions than these; all documents stay."""
         kept = dict(list(self.questions.items())[:count])
@@ -45,7 +56,7 @@ def read_judged_set(folder: Path) -> JudgedSet:
     _require_files(folder)
     corpus = {key: _with_title(entry) for key, entry in _entries(folder / CORPUS)}
     asked = {key: _text(entry["text"]) for key, entry in _entries(folder / QUERIES)}
-    grades = _grades(folder / JUDGEMENTS)
+    grades = _grades(folder / JUDGEMENTS, asked)
     useful = {key for key, judged in grades.items() if any(grade > 0 for grade in judged.values())}
     questions = {key: text for key, text in asked.items() if key in useful}
     if not questions:
@@ -62,7 +73,7 @@ def read_judged_set(folder: Path) -> JudgedSet:
 def _require_files(folder: Path) -> None:
     if not folder.is_dir():
         raise InvalidInput(f"There is no folder {folder}.")
-    missing = [name for name in (CORPUS, QUERIES, JUDGEMENTS) if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise InvalidInput(
             f"{folder} has no {' and no '.join(missing)}; it takes {CORPUS}, {QUERIES} and {JUDGEMENTS}."
@@ -75,36 +86,42 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, line in read_lines(path):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidInput(f"{where} is not JSON; each line is one object.") from None
         if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
             raise InvalidInput(f"{where} has no text; each line is an object with _id and text.")
         key = entry.get("_id")
-        if isinstance(key, bool) or not isinstance(key, (str, int)) or not str(key).strip():
+        if isinstance(key, bool) or not isinstance(key, (str, int)) or not _text(str(key)):
             raise InvalidInput(f"{where} has no _id; each line is an object with _id and text.")
-        if str(key) in seen:
-            raise InvalidInput(f"{where} repeats the _id {key}; each is used once.")
-        seen.add(str(key))
-        yield str(key), entry
+        name = _text(str(key))
+        if name in seen:
+            raise InvalidInput(f"{where} repeats the _id {name}; each is used once.")
+        seen.add(name)
+        yield name, entry
     if not seen:
         raise InvalidInput(f"{path} is empty.")
 
 
-def _grades(path: Path) -> Grades:
+def _grades(path: Path, asked: Container[str]) -> Grades:
     grades: Grades = {}
     for number, (where, line) in enumerate(read_lines(path)):
         columns = line.split("\t")
         if len(columns) != 3:
             raise InvalidInput(f"{where} has {len(columns)} columns; they are query-id, corpus-id and score.")
         query, document, grade = (column.strip() for column in columns)
-        try:
-            grades.setdefault(query, {})[document] = int(grade)
-        except ValueError:
-            if number:
-                raise InvalidInput(f"{where} has the score {grade!r}; it is a whole number.") from None
+        if number == 0 and query not in asked and not _is_whole(grade):
             # The heading.
-            grades.clear()
+            continue
+        if not _is_whole(grade) or int(grade) > HIGHEST_GRADE:
+            raise InvalidInput(
+                f"{where} has the score {grade!r}; it is a whole number, {HIGHEST_GRADE} at most."
+            )
+        grades.setdefault(query, {})[document] = int(grade)
     return grades
+
+
+def _is_whole(grade: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]{1,9}", grade) is not None
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:

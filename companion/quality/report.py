@@ -12,7 +12,8 @@ from pathlib import Path
 
 from companion.errors import InvalidInput
 from companion.quality.evaluation import Evaluation, Measured
-from companion.quality.judged import JudgedSet
+from companion.quality.judged import FILES, JudgedSet
+from companion.quality.spans import SPANS
 
 COVERAGE = ("recall", "precision", "IoU")
 FIGURES = ("nDCG@10", "recall@5", "recall@20", "MRR", "p50 ms", "p95 ms")
@@ -45,6 +46,7 @@ def as_json(evaluation: Evaluation) -> str:
             "passages": evaluation.passages,
             "questions": evaluation.questions,
             "skipped": evaluation.skipped,
+            "missing": evaluation.missing,
             "light": evaluation.light,
             "deep": evaluation.deep,
             "methods": {str(measured.method): _figures(measured) for measured in evaluation.methods},
@@ -54,8 +56,10 @@ def as_json(evaluation: Evaluation) -> str:
     )
 
 
-def check_run_file(path: Path, judged: JudgedSet) -> None:
-    """Raises `InvalidInput` now for what would fail after an hour's work."""
+def check_run_file(path: Path, folder: Path, judged: JudgedSet) -> None:
+    """Raises `InvalidInput` now for what would fail after an hour's work, or write over the set."""
+    if path.exists() and path.resolve() in {(folder / name).resolve() for name in (*FILES, SPANS)}:
+        raise InvalidInput(f"{path} is a file of the judged set: name another one for the run.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InvalidInput(f"{path} cannot be written: name a file in a folder that exists.")
     spaced = next((key for key in (*judged.questions, *judged.corpus) if len(key.split()) > 1), None)
@@ -74,6 +78,11 @@ def write_run(path: Path, methods: Sequence[Measured]) -> None:
 
 def _about(evaluation: Evaluation) -> str:
     skipped = f" ({evaluation.skipped} without a relevant document left out)" if evaluation.skipped else ""
+    missing = (
+        f"; relevant, but not in the corpus, and so never found: {evaluation.missing}"
+        if evaluation.missing
+        else ""
+    )
     embedders = "".join(
         f"; {kind}: {name}"
         for kind, name in (("light", evaluation.light), ("deep", evaluation.deep))
@@ -81,7 +90,7 @@ def _about(evaluation: Evaluation) -> str:
     )
     return (
         f"{evaluation.name}: {evaluation.documents} documents, {evaluation.passages} passages, "
-        f"{evaluation.questions} questions{skipped}{embedders}"
+        f"{evaluation.questions} questions{skipped}{missing}{embedders}"
     )
 
 

@@ -59,7 +59,7 @@ def read_answers(folder: Path) -> Answers | None:
             places = [(entry["start"], entry["end"]), *entry.get("also", ())]
             part = [(name, int(start), int(end)) for start, end in places]
             question = str(entry["query_id"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidInput(f"{where} is not a span; it takes query_id, doc, start and end.") from None
         if any(not 0 <= start < end <= len(documents.get(name, "")) for _name, start, end in part):
             raise InvalidInput(f"{where} is not within a document of {DOCUMENTS}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from companion.chat.indented import IndentedCode
 from companion.ui.texts import text as said
 
 _FENCE = re.compile(r"^ {0,3}(?P<ticks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
@@ -27,15 +28,20 @@ _INLINE = re.compile(
     r"|(?P<join>\](?=[(\[:]))",
     re.DOTALL,
 )
+_MARGIN = re.compile(r"^(?: {4}| {0,3}\t)", re.MULTILINE)
 _OPENABLE = re.compile(r"(?:https?://|mailto:)[^\s<>\\\"'`]+", re.IGNORECASE)
 _MARKED = re.compile(r"[<>&\[\]!`*_~|\\$()#]")
 
 
 def harmless(text: str, chips: Mapping[int, str] | None = None) -> str:
     """Markdown without HTML, images or hidden links; `[n]` becomes `chips[n]` where there is one."""
-    parts = []
+    parts, lines = [], IndentedCode()
     for code, language in _split(text):
-        parts.append(_fenced(code, language) if language is not None else _prose(code, chips or {}))
+        if language is not None:
+            parts.append(_fenced(code, language))
+            continue
+        for stretch, indented in _stretches(code, lines):
+            parts.append(_fenced(_MARGIN.sub("", stretch), "") if indented else _prose(stretch, chips or {}))
     return "\n".join(parts)
 
 
@@ -61,6 +67,20 @@ def _split(text: str) -> list[tuple[str, str | None]]:
             lines.append(_dedent(line, opened))
     parts.append(("\n".join(lines), opened["info"] if opened else None))
     return [part for part in parts if part[0] or part[1] is not None]
+
+
+def _stretches(text: str, lines: IndentedCode) -> list[tuple[str, bool]]:
+    """Stretches of prose and of code that is set in, in order. Empty lines within code are of it."""
+    found: list[tuple[str, bool]] = []
+    for line in text.split("\n"):
+        code = lines.takes(line)
+        if code and len(found) > 1 and found[-2][1] and not found[-1][0].strip():
+            empty, _ = found.pop()
+            line = f"{empty}\n{line}"
+        if found and found[-1][1] is code:
+            line = f"{found.pop()[0]}\n{line}"
+        found.append((line, code))
+    return found
 
 
 def _closes(fence: re.Match[str], opened: re.Match[str]) -> bool:
