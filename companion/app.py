@@ -50,6 +50,7 @@ from companion.inference.outlook import Outlook
 from companion.inference.pulls import Pulls
 from companion.inference.weights import builtin_gguf
 from companion.library.library import Library
+from companion.library.originals import set_aside
 from companion.library.vectors import VectorIndex
 from companion.memory import give_back_memory
 from companion.people.arrivals import Arrivals
@@ -60,6 +61,7 @@ from companion.people.visitors import Visitors
 from companion.quality.inventor import Inventor
 from companion.quality.study import Study
 from companion.storage.folder import lock_folder
+from companion.storage.snapshot import has_content
 from companion.storage.space import Space, megabytes
 from companion.storage.store import Store
 
@@ -420,6 +422,7 @@ def build(
     lock = lock_folder(settings.data_dir)
     store: Store | None = None
     try:
+        _keep_originals(settings)
         store = Store.open(settings.database_path, RESERVE_BYTES)
         if light is None:
             load_light = load_light or (lambda name: load_embedder(name, settings))
@@ -450,6 +453,15 @@ def build(
             store.close()
         lock.release()
         raise
+
+
+def _keep_originals(settings: Settings) -> None:
+    """People's files outlive a database that was lost."""
+    if has_content(settings.database_path):
+        return
+    aside = set_aside(settings.originals_dir)
+    if aside is not None:
+        log.warning("There was no database, so a new one is begun; the files of before are in %s", aside)
 
 
 def _engines(settings: Settings) -> list[ChatEngine]:

@@ -66,6 +66,9 @@ JUDGED = {
     "SQLite": (findings.sqlite_version((3, 51, 3), None), "ok", "3.51.3"),
     "old SQLite": (findings.sqlite_version((3, 8, 0), "Too old."), "error", "Too old."),
     "no database": (findings.database(HERE / "d", there=False, trouble=None), "info", "first start"),
+    "lost database": (
+        findings.database(HERE / "d", there=False, trouble=None, orphans=True), "error", "Restore a backup"
+    ),
     "bad database": (findings.database(HERE, there=True, trouble="torn."), "error", "companion restore"),
     "folder": (findings.folder(FolderFacts(HERE)), "ok", "in use by nobody"),
     "folder in use": (findings.folder(FolderFacts(HERE, in_use=True)), "ok", "by the running app"),
@@ -76,6 +79,7 @@ JUDGED = {
     "nothing left": (findings.leftovers(FolderFacts(HERE)), "ok", "Nothing was left"),
     "left inside": (findings.leftovers(FolderFacts(HERE, leftovers=(HERE / "a",))), "info", "next start"),
     "left beside": (findings.leftovers(FolderFacts(HERE, leftovers=(Path("/b"),))), "info", "Remove it"),
+    "set aside": (findings.leftovers(FolderFacts(HERE, aside=(HERE / "x",))), "warning", "Add them again"),
     "exposed": (findings.exposure("0.0.0.0", "shared"), "info", "sign in"),
     "shared": (findings.exposure("127.0.0.1", "demo"), "warning", "without --demo"),
     "private": (findings.exposure("::1", "local"), "ok", "::1"),

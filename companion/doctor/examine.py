@@ -30,8 +30,9 @@ from companion.inference.known_weights import BUILTIN_CHAT_MODEL
 from companion.inference.ollama import Ollama
 from companion.inference.ollama_embedder import PREFIX as OLLAMA_PREFIX
 from companion.inference.weights import MANIFEST, embedder_here, locate
+from companion.library.originals import left_aside
 from companion.storage import sqlite
-from companion.storage.snapshot import snapshot
+from companion.storage.snapshot import has_content, snapshot
 from companion.storage.space import Space
 
 PATIENCE_S = 5.0
@@ -75,7 +76,7 @@ def examine(
         findings.card(_load()),
         findings.disk(settings.data_dir, free, settings.min_free_mb * 1_000_000),
         findings.sqlite_version(sqlite.VERSION, sqlite.refusal()),
-        look_at_database(settings.database_path),
+        look_at_database(settings.database_path, settings.originals_dir),
         findings.folder(place),
         findings.leftovers(place),
         findings.exposure(settings.host, settings.mode),
@@ -179,10 +180,11 @@ def is_whole(folder: Path) -> bool:
 # --- the machine and the folder ---------------------------------------------------------
 
 
-def look_at_database(path: Path) -> Finding:
-    """Every page of the file is read."""
-    if not path.exists():
-        return findings.database(path, there=False, trouble=None)
+def look_at_database(path: Path, originals: Path | None = None) -> Finding:
+    """Every page of the file is read. Where there is none, `originals` may tell that there was one."""
+    if not has_content(path):
+        orphans = originals is not None and any(originals.glob("*"))
+        return findings.database(path, there=False, trouble=None, orphans=orphans)
     try:
         with snapshot(path) as state:
             trouble = state.trouble()
@@ -204,6 +206,7 @@ def look_at_folder(path: Path, *, in_use: bool) -> FolderFacts:
         disk=_disk_of(path),
         in_use=in_use,
         leftovers=tuple(sorted(left)),
+        aside=tuple(left_aside(path / "originals")),
     )
 
 

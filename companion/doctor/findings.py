@@ -169,8 +169,13 @@ def sqlite_version(version: sqlite.Version, refusal: str | None) -> Finding:
     return Finding("sqlite", "ok", f"SQLite {shown} has no fault that is known to matter.")
 
 
-def database(path: Path, *, there: bool, trouble: str | None) -> Finding:
-    """`trouble`: what SQLite, or whoever tried to open the file, finds wrong with it."""
+def database(path: Path, *, there: bool, trouble: str | None, orphans: bool = False) -> Finding:
+    """`trouble`: what SQLite, or whoever tried to open the file, finds wrong with it. `orphans`: there
+    are originals of documents without it."""
+    if not there and orphans:
+        sentence = f"The database in {path.parent} is gone, and files of documents are still there."
+        advice = "Restore a backup; else the next start begins anew, and sets these files aside."
+        return Finding("database", "error", sentence, advice)
     if not there:
         return Finding(
             "database", "info", f"There is no database in {path.parent} yet; the first start makes it."
@@ -194,6 +199,8 @@ class FolderFacts:
     in_use: bool = False
     leftovers: tuple[Path, ...] = ()
     """What a program that was killed left, in the folder or beside it."""
+    aside: tuple[Path, ...] = ()
+    """Originals of a database that was gone at a start."""
 
 
 def folder(facts: FolderFacts) -> Finding:
@@ -218,6 +225,10 @@ def folder(facts: FolderFacts) -> Finding:
 
 
 def leftovers(facts: FolderFacts) -> Finding:
+    if facts.aside:
+        sentence = f"At a start the database was gone; the files of before are in {facts.aside[-1]}."
+        advice = "Add them again or restore a backup, and remove that folder when you need it no more."
+        return Finding("leftovers", "warning", sentence, advice)
     if not facts.leftovers:
         return Finding("leftovers", "ok", "Nothing was left behind by a program that was killed.")
     names = ", ".join(path.name for path in facts.leftovers[:3])

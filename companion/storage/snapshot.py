@@ -98,6 +98,11 @@ def is_current(revision: str) -> bool:
     return revision == known_revisions()[-1]
 
 
+def has_content(path: Path) -> bool:
+    """Whether there is anything at `path`; an empty file is a database that was only begun."""
+    return path.exists() and path.stat().st_size > 0
+
+
 @contextmanager
 def snapshot(path: Path) -> Iterator[Snapshot]:
     """The database at `path` as it is now, whoever has it open.
