@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +57,8 @@ class Originals:
                 f"{name} could not be kept ({error.strerror or error}); mend this and add it again."
             ) from error
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     def keep(self, incoming: Incoming, doc_id: str, name: str) -> Path:
         """Under the document's name, also when the power goes: the row that follows says that it is there."""

@@ -7,6 +7,7 @@ Knows engines, pragmas, transactions and migrations. It does not know what the t
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,15 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from companion.errors import FULL, CompanionError, DatabaseTooNew, DiskFull, InvalidInput, StorageError
+from companion.errors import (
+    FULL,
+    CompanionError,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    InvalidInput,
+    StorageError,
+)
 from companion.storage import sqlite
 from companion.storage.reserve import Reserve
 from companion.storage.write_ahead import WriteAheadLog
@@ -45,6 +54,7 @@ _READER_PRAGMAS = (*_SHARED_PRAGMAS, "query_only=ON")
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _DISK_FULL = "The disk is full or its quota is used up; free some space and try again."
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_CLOSED = "The database cannot be opened or written; check its permissions."
 _CLOSED_TO_US = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
@@ -300,6 +310,9 @@ def _create_private(path: Path) -> None:
         if error.errno in FULL:
             raise DiskFull(_DISK_FULL) from error
         raise StorageError("The data folder cannot be written; check its permissions.") from error
+    if not os.access(path, os.R_OK | os.W_OK):
+        # SQLite would open it all the same, and take it for a full disk later.
+        raise StorageError(_CLOSED)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -348,8 +361,8 @@ def _explained(error: Exception) -> StorageError:
     if code in _FULL:
         return DiskFull(_DISK_FULL)
     if code & 0xFF in _DAMAGED:
-        return StorageError("The database file is damaged or not a database; restore a backup.")
+        return DatabaseDamaged("The database file is damaged or not a database; restore a backup.")
     if code & 0xFF in _CLOSED_TO_US:
-        return StorageError("The database cannot be opened or written; check its permissions.")
+        return StorageError(_CLOSED)
     log.error("Database error: %s", error)
     return StorageError("The database could not do this; try again, and look into the log if it stays so.")
