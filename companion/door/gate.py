@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from companion.app import Companion
 from companion.config import Mode
 from companion.domain import Person
+from companion.door.arriving import Arriving
 from companion.door.entrances import Entrance
 from companion.door.tabs import Tabs
 from companion.errors import CompanionError, InvalidInput, Refused, TooMany
@@ -55,6 +56,7 @@ class Gate:
         self._entrance = entrance
         self._several = mode != "local"
         self._tabs = Tabs()
+        self._arriving = Arriving(companion.settings.uploads_dir)
         companion.when_gone(self._tabs.forget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +91,10 @@ class Gate:
         if path == UPLOAD and request.method == "POST":
             self._companion.quotas.require_upload(person.owner, _announced(request))
             send = _reading_along(send, lambda paths: self._note_files(person, paths))
-        elif self._several and path.startswith("/gradio_api/"):
+            with self._arriving.one():
+                await self._app(request.scope, receive, send)
+            return None
+        if self._several and path.startswith("/gradio_api/"):
             receive = await self._own_tab(request, person)
             if path == JOIN:
                 send = _reading_along(send, lambda joined: self._note_event(person, joined))
