@@ -234,7 +234,7 @@ class Companion:
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
-        if self.store.full:
+        if self._disk_full:
             return Health("degraded", (DISK_FULL,))
         if self.worker.failing:
             return Health("degraded", (STUCK,))
@@ -261,7 +261,7 @@ class Companion:
                 trouble=self._trouble,
                 change=self.light_change.progress,
                 library_stuck=self.worker.failing,
-                disk_full=self.store.full,
+                disk_full=self._disk_full,
                 free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
                 conversations=bool(self.sessions.list(owner, limit=1)),
                 own_documents=own.documents,
@@ -392,6 +392,11 @@ class Companion:
             return None
         late = self._late.failure if self._late else None
         return late or self.light_change.trouble or self.direct.trouble
+
+    @property
+    def _disk_full(self) -> bool:
+        """A write found no room: of the database, or of the index beside it."""
+        return self.store.full or self.upkeep.held_up
 
     @property
     def _loading(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,7 +22,7 @@ from companion.domain import Person
 from companion.door.arriving import Arriving
 from companion.door.entrances import Entrance
 from companion.door.tabs import Tabs
-from companion.errors import CompanionError, InvalidInput, Refused, TooMany
+from companion.errors import CompanionError, DiskFull, InvalidInput, Refused, TooMany
 from companion.people.identity import introduce
 
 _OF_GRADIO = ("/login", "/logout")
@@ -70,7 +71,7 @@ class Gate:
         request = Request(scope, receive)
         try:
             answer = await self._entrance.answer(request) or await self._pass(request, send)
-        except (Refused, TooMany, InvalidInput) as error:
+        except (Refused, TooMany, InvalidInput, DiskFull) as error:
             answer = _refused(error)
         if answer:
             await answer(scope, receive, send)
@@ -89,7 +90,9 @@ class Gate:
         receive = request.receive
         path = request.url.path.rstrip("/")
         if path == UPLOAD and request.method == "POST":
-            self._companion.quotas.require_upload(person.owner, _announced(request))
+            size = _announced(request)
+            self._companion.quotas.require_upload(person.owner, size)
+            await run_in_threadpool(self._companion.library.require_room, size)
             send = _reading_along(send, lambda paths: self._note_files(person, paths))
             with self._arriving.one():
                 await self._app(request.scope, receive, send)
@@ -182,5 +185,5 @@ def _announced(request: Request) -> int:
 
 
 def _refused(error: CompanionError) -> Response:
-    status = {Refused: 403, TooMany: 429}.get(type(error), 422)
+    status = {Refused: 403, TooMany: 429, DiskFull: 507}.get(type(error), 422)
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, status)
