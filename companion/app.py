@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -30,7 +31,7 @@ from companion.background.worker import Worker
 from companion.chat.chat import Chat
 from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
-from companion.conditions import DISK_FULL, STUCK, Condition, Facts, Models, conditions
+from companion.conditions import DAMAGE, DAMAGED, DISK_FULL, STUCK, Condition, Facts, Models, conditions
 from companion.config import Settings, quiet_libraries
 from companion.costs import EmbedderCost, LayerName
 from companion.direct import DirectQuestions
@@ -38,6 +39,7 @@ from companion.domain import LOCAL_OWNER, ChatEngine, DeepQuery, Embedder
 from companion.embedding import Embedding, load_embedder, load_for_questions, ollama_of
 from companion.errors import (
     Conflict,
+    DatabaseDamaged,
     EmbedderError,
     EngineError,
     InvalidInput,
@@ -234,6 +236,8 @@ class Companion:
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
+        if self.store.damaged:
+            return Health("degraded", (DAMAGED,))
         if self._disk_full:
             return Health("degraded", (DISK_FULL,))
         if self.worker.failing:
@@ -250,26 +254,30 @@ class Companion:
         Waits for engines no longer than a moment, and goes by what they told last. Raises
         `NotFound` for a conversation that is not theirs.
         """
+        if not self.store.damaged:
+            with suppress(DatabaseDamaged):
+                return conditions(self._facts(owner, session_id))
+        return (DAMAGE,)
+
+    def _facts(self, owner: str, session_id: str | None) -> Facts:
         self.outlook.look(LOOK_S)
         own = self.library.totals(owner)
         free = self._space.free()
-        return conditions(
-            Facts(
-                models=self._models(owner, session_id),
-                warming=EMBEDDER if self._loading else self.upkeep.stage,
-                warming_s=time.monotonic() - self._warming_since,
-                trouble=self._trouble,
-                change=self.light_change.progress,
-                library_stuck=self.worker.failing,
-                disk_full=self._disk_full,
-                free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
-                conversations=bool(self.sessions.list(owner, limit=1)),
-                own_documents=own.documents,
-                failed_documents=own.failed,
-                open_pages=self.open_pages,
-                gpu=self.embedding.card is not False,
-                english_embedder=self._english_embedder(owner),
-            )
+        return Facts(
+            models=self._models(owner, session_id),
+            warming=EMBEDDER if self._loading else self.upkeep.stage,
+            warming_s=time.monotonic() - self._warming_since,
+            trouble=self._trouble,
+            change=self.light_change.progress,
+            library_stuck=self.worker.failing,
+            disk_full=self._disk_full,
+            free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
+            conversations=bool(self.sessions.list(owner, limit=1)),
+            own_documents=own.documents,
+            failed_documents=own.failed,
+            open_pages=self.open_pages,
+            gpu=self.embedding.card is not False,
+            english_embedder=self._english_embedder(owner),
         )
 
     def _english_embedder(self, owner: str) -> str | None:

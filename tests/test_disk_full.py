@@ -236,6 +236,18 @@ def test_the_index_says_which_generation_is_the_newest_after_a_rebuild(tmp_path)
     index.close()
 
 
+def test_a_file_whose_row_finds_no_room_is_not_left(tmp_path, monkeypatch):
+    app = House(tmp_path / "data")
+
+    def refuse(_document):
+        raise DiskFull("The disk is full.")
+
+    monkeypatch.setattr(app.companion.store.documents, "add", refuse)
+    assert app.upload().status_code == 422
+    assert list((tmp_path / "data" / "originals").iterdir()) == []
+    app.companion.close()
+
+
 def test_an_upload_of_the_page_is_refused_with_the_reason_before_it_is_taken(tmp_path):
     with house(tmp_path / "data", min_free_mb=1_000_000) as home:
         answer = home.client().post("/gradio_api/upload", files={"files": ("a.txt", b"words")})

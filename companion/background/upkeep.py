@@ -62,6 +62,9 @@ class Upkeep:
 
     def tick(self) -> float:
         """Returns the seconds to wait."""
+        if self._store.damaged:
+            # Nothing can be kept in order any more; `conditions` say so.
+            return EVERY_S
         if self._store.full and not self._store.look_for_room():
             # What somebody deleted may be what makes room.
             with suppress(DiskFull):
