@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -25,12 +26,13 @@ from companion.background.machine_load import LoadReader
 from companion.chat.chat import Chat
 from companion.chat.runs import Runs
 from companion.chat.sessions import Sessions
-from companion.conditions import DISK_FULL, STUCK, Condition, Facts, Models, conditions
+from companion.conditions import DAMAGE, DAMAGED, DISK_FULL, STUCK, Condition, Facts, Models, conditions
 from companion.config import Settings, quiet_libraries
 from companion.costs import EmbedderCost, LayerName
 from companion.domain import ChatEngine, Embedder
 from companion.embedding import load_embedder, ollama_of
 from companion.errors import (
+    DatabaseDamaged,
     EmbedderError,
     EngineError,
     InvalidInput,
@@ -44,6 +46,7 @@ from companion.inference.outlook import Outlook
 from companion.inference.pulls import Pulls
 from companion.inference.weights import builtin_gguf
 from companion.library.library import Library
+from companion.library.originals import set_aside
 from companion.library.vectors import VectorIndex
 from companion.memory import give_back_memory
 from companion.people.arrivals import Arrivals
@@ -52,6 +55,7 @@ from companion.people.people import People
 from companion.people.quotas import Quotas
 from companion.people.visitors import Visitors
 from companion.storage.folder import lock_folder
+from companion.storage.snapshot import has_content
 from companion.storage.space import Space, megabytes
 from companion.storage.store import Store
 from companion.threads import Threads
@@ -164,7 +168,9 @@ class Companion:
 
     def health(self) -> Health:
         """Ready, still warming up, or working with something missing."""
-        if self.store.full:
+        if self.store.damaged:
+            return Health("degraded", (DAMAGED,))
+        if self._disk_full:
             return Health("degraded", (DISK_FULL,))
         if self.work.worker.failing:
             return Health("degraded", (STUCK,))
@@ -180,26 +186,30 @@ class Companion:
         Waits for engines no longer than a moment, and goes by what they told last. Raises
         `NotFound` for a conversation that is not theirs.
         """
+        if not self.store.damaged:
+            with suppress(DatabaseDamaged):
+                return conditions(self._facts(owner, session_id))
+        return (DAMAGE,)
+
+    def _facts(self, owner: str, session_id: str | None) -> Facts:
         self.outlook.look(LOOK_S)
         own = self.library.totals(owner)
         free = self._space.free()
-        return conditions(
-            Facts(
-                models=self._models(owner, session_id),
-                warming=EMBEDDER if self._loading else self.work.upkeep.stage,
-                warming_s=time.monotonic() - self._warming_since,
-                trouble=self._trouble,
-                change=self.work.light_change.progress,
-                library_stuck=self.work.worker.failing,
-                disk_full=self.store.full,
-                free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
-                conversations=bool(self.sessions.list(owner, limit=1)),
-                own_documents=own.documents,
-                failed_documents=own.failed,
-                open_pages=self.open_pages,
-                gpu=self.work.embedding.card is not False,
-                english_embedder=self._english_embedder(owner),
-            )
+        return Facts(
+            models=self._models(owner, session_id),
+            warming=EMBEDDER if self._loading else self.work.upkeep.stage,
+            warming_s=time.monotonic() - self._warming_since,
+            trouble=self._trouble,
+            change=self.work.light_change.progress,
+            library_stuck=self.work.worker.failing,
+            disk_full=self._disk_full,
+            free=megabytes(free) if free is not None and free < self._space.least_bytes else None,
+            conversations=bool(self.sessions.list(owner, limit=1)),
+            own_documents=own.documents,
+            failed_documents=own.failed,
+            open_pages=self.open_pages,
+            gpu=self.work.embedding.card is not False,
+            english_embedder=self._english_embedder(owner),
         )
 
     def _english_embedder(self, owner: str) -> str | None:
@@ -276,6 +286,11 @@ class Companion:
         return late or self.work.light_change.trouble or self.work.direct.trouble
 
     @property
+    def _disk_full(self) -> bool:
+        """A write found no room: of the database, or of the index beside it."""
+        return self.store.full or self.work.upkeep.held_up
+
+    @property
     def _loading(self) -> bool:
         """The embedder is being loaded."""
         return self._embedder_thread is not None and self._embedder_thread.is_alive()
@@ -304,6 +319,7 @@ def build(
     lock = lock_folder(settings.data_dir)
     store: Store | None = None
     try:
+        _keep_originals(settings)
         store = Store.open(settings.database_path, RESERVE_BYTES)
         if light is None:
             load_light = load_light or (lambda name: load_embedder(name, settings))
@@ -334,6 +350,15 @@ def build(
             store.close()
         lock.release()
         raise
+
+
+def _keep_originals(settings: Settings) -> None:
+    """People's files outlive a database that was lost."""
+    if has_content(settings.database_path):
+        return
+    aside = set_aside(settings.originals_dir)
+    if aside is not None:
+        log.warning("There was no database, so a new one is begun; the files of before are in %s", aside)
 
 
 def _engines(settings: Settings) -> list[ChatEngine]:

@@ -41,6 +41,7 @@ from companion.web import EndSignal, address_file, key_file, refuse_exposure, se
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 5
+LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 DOCTOR_S = 60.0
 
 
@@ -138,6 +139,14 @@ def _run(arguments: dict[str, Any], work: Callable[[Settings], int]) -> int:
 # --- log ----------------------------------------------------------------------------------
 
 
+class _Sentence(logging.Formatter):
+    """For who started the app: what failed; where in the program stands in the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None}))
+        return f"{line} ({record.exc_info[1]})" if record.exc_info else line
+
+
 def set_up_log(settings: Settings) -> None:
     """Our own lines at the chosen level, libraries' warnings; both without anybody's text."""
     # Delayed, because nothing may touch the folder before it is ours.
@@ -146,8 +155,8 @@ def set_up_log(settings: Settings) -> None:
     )
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
-    for handler in (file, terminal):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(logging.Formatter(LOG_LINE))
+    terminal.setFormatter(_Sentence(LOG_LINE))
     root = logging.getLogger()
     root.handlers[:] = [file, terminal]
     # Libraries log texts and addresses below this.

@@ -93,9 +93,15 @@ ASK = Action("ask", "Ask meanwhile")
 SHOW_FAILED = Action("show_failed_documents", "Show them")
 CLOSE_PAGE = Action("close_page", "Close a page")
 CHOOSE_EMBEDDER = Action("choose_embedder", "Choose another")
+OPEN_DOCTOR = Action("open_doctor", "Ask the doctor")
 OPEN_SETTINGS = Action("open_settings", "Set when to begin")
 
 STUCK = "The library cannot be kept in order; it is tried again, and the log says why."
+DAMAGED = (
+    "The database file is damaged, so nothing more is written into it; end the app and restore a backup with "
+    "python -m companion restore FILE --replace."
+)
+DAMAGE = Condition("database_damaged", "error", DAMAGED, OPEN_DOCTOR)
 DISK_FULL = (
     "The disk is full, so no documents are added; questions are answered as long as the room kept for "
     "conversations lasts, and all works again when there is space."

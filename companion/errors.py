@@ -28,6 +28,7 @@ CompanionError
 └── StorageError            the data folder or its database cannot be used
     ├── FolderLocked
     ├── DatabaseTooNew
+    ├── DatabaseDamaged     its file is torn; only a backup helps
     ├── BackupUnusable      a file that is no backup, a damaged one, or one of a newer version
     └── DiskFull
 
@@ -164,6 +165,10 @@ class FolderLocked(StorageError):
 
 class DatabaseTooNew(StorageError):
     code = "database_too_new"
+
+
+class DatabaseDamaged(StorageError):
+    code = "database_damaged"
 
 
 class BackupUnusable(StorageError):

@@ -506,9 +506,27 @@ def nonsense(_, manifest):
     manifest["files"] = ["companion.db"]
 
 
+def no_format(_, manifest):
+    manifest["format"] = "1"
+
+
+def no_time(_, manifest):
+    manifest["created_at"] = "\x1b[2J"
+
+
 @pytest.mark.parametrize(
     "change",
-    [change_text, drop_text, drop_database, promise_more, promise_less, negative, nonsense],
+    [
+        change_text,
+        drop_text,
+        drop_database,
+        promise_more,
+        promise_less,
+        negative,
+        nonsense,
+        no_format,
+        no_time,
+    ],
     ids=lambda change: change.__name__,
 )
 def test_a_backup_that_is_not_what_it_lists_is_refused(archive, tmp_path, change):

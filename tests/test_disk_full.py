@@ -11,6 +11,7 @@ from companion.errors import DiskFull
 from companion.library.vectors import VectorIndex, collection_name, vector_id
 from companion.storage.store import Store
 from tests.fakes import FakeDeep, FakeEmbedder, FakeLoad, ScriptedEngine
+from tests.house import house
 from tests.test_states import House, fill, small_disk, wait_for
 
 ME = LOCAL_OWNER
@@ -155,7 +156,8 @@ def test_an_index_that_cannot_be_rebuilt_for_want_of_room_is_rebuilt_when_there_
         wait_for(lambda: library._opened)
         assert library.status(ME).index == "exact"
         assert "lamp7" in library.search(ME, "harbour7 lamp7").hits[0].passage.text
-        assert {"disk_nearly_full", "disk_full"} & set(again.conditions())
+        wait_for(lambda: again.companion.health().state == "degraded")
+        assert "disk_full" in again.conditions()
         ballast.unlink()
         wait_for(lambda: library.status(ME).index == "ready")
         assert_agreed(again)
@@ -232,6 +234,26 @@ def test_the_index_says_which_generation_is_the_newest_after_a_rebuild(tmp_path)
     assert index.generation().name == "0002"
     assert [path.name for path in tmp_path.iterdir()] == ["0002"]
     index.close()
+
+
+def test_a_file_whose_row_finds_no_room_is_not_left(tmp_path, monkeypatch):
+    app = House(tmp_path / "data")
+
+    def refuse(_document):
+        raise DiskFull("The disk is full.")
+
+    monkeypatch.setattr(app.companion.store.documents, "add", refuse)
+    assert app.upload().status_code == 422
+    assert list((tmp_path / "data" / "originals").iterdir()) == []
+    app.companion.close()
+
+
+def test_an_upload_of_the_page_is_refused_with_the_reason_before_it_is_taken(tmp_path):
+    with house(tmp_path / "data", min_free_mb=1_000_000) as home:
+        answer = home.client().post("/gradio_api/upload", files={"files": ("a.txt", b"words")})
+        assert answer.status_code == 507
+        assert answer.json()["error"]["code"] == "disk_full"
+        assert not [path for path in home.companion.settings.uploads_dir.rglob("*") if path.is_file()]
 
 
 def test_an_engine_is_not_asked_for_what_cannot_be_kept(tmp_path):

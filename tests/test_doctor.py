@@ -4,18 +4,23 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from companion import cli
-from companion.config import Settings
+from companion.config import REPOSITORY, Settings
 from companion.doctor import examine as examining
 from companion.doctor import findings
 from companion.doctor.examine import Engine, examine, is_whole, listening_on, look_at_database, look_at_folder
 from companion.doctor.findings import Finding, FolderFacts, healthy
 from companion.domain import LOCAL_OWNER, MachineLoad
+from companion.errors import DatabaseDamaged, DatabaseTooNew, StorageError
 from companion.inference.weights import MANIFEST
 from companion.library.vectors import VectorIndex
 from companion.storage.folder import lock_folder
@@ -66,16 +71,25 @@ JUDGED = {
     "SQLite": (findings.sqlite_version((3, 51, 3), None), "ok", "3.51.3"),
     "old SQLite": (findings.sqlite_version((3, 8, 0), "Too old."), "error", "Too old."),
     "no database": (findings.database(HERE / "d", there=False, trouble=None), "info", "first start"),
+    "lost database": (
+        findings.database(HERE / "d", there=False, trouble=None, orphans=True), "error", "Restore a backup"
+    ),
     "bad database": (findings.database(HERE, there=True, trouble="torn."), "error", "companion restore"),
     "folder": (findings.folder(FolderFacts(HERE)), "ok", "in use by nobody"),
     "folder in use": (findings.folder(FolderFacts(HERE, in_use=True)), "ok", "by the running app"),
     "no folder": (findings.folder(FolderFacts(HERE, there=False)), "info", "not there yet"),
     "open folder": (findings.folder(FolderFacts(HERE, mode=0o755)), "warning", f"chmod 700 {HERE}"),
     "closed folder": (findings.folder(FolderFacts(HERE, writable=False)), "error", "permissions"),
+    "useless part": (findings.folder(FolderFacts(HERE, blocked=(HERE / "index",))), "error", "permissions"),
+    "damaged database": (findings.closed_database(DatabaseDamaged("x")), "error", "companion restore"),
+    "newer database": (findings.closed_database(DatabaseTooNew("x")), "error", "Update LLM Companion"),
+    "closed database": (findings.closed_database(StorageError("It is shut; open it.")), "error", "Open it."),
+    "unread index": (findings.index("unread"), "info", "cannot be read"),
     "folder on NFS": (findings.folder(FolderFacts(HERE, disk="nfs4")), "warning", "network disk (nfs4)"),
     "nothing left": (findings.leftovers(FolderFacts(HERE)), "ok", "Nothing was left"),
     "left inside": (findings.leftovers(FolderFacts(HERE, leftovers=(HERE / "a",))), "info", "next start"),
     "left beside": (findings.leftovers(FolderFacts(HERE, leftovers=(Path("/b"),))), "info", "Remove it"),
+    "set aside": (findings.leftovers(FolderFacts(HERE, aside=(HERE / "x",))), "warning", "Add them again"),
     "exposed": (findings.exposure("0.0.0.0", "shared"), "info", "sign in"),
     "shared": (findings.exposure("127.0.0.1", "demo"), "warning", "without --demo"),
     "private": (findings.exposure("::1", "local"), "ok", "::1"),
@@ -312,10 +326,79 @@ def test_the_running_app_examines_itself_over_rest(tmp_path):
     assert answer["healthy"] is not any(each["state"] == "error" for each in answer["findings"])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
+def test_what_a_torn_database_is_told_of_is_one_line_and_the_index_is_left_alone(library_at_rest, capsys):
+    database = library_at_rest / "companion.db"
+    database.write_bytes(database.read_bytes()[: database.stat().st_size // 2 // 4096 * 4096])
+    code, said = run(capsys, library_at_rest)
+    assert code == 1
+    assert len(said.splitlines()) == len(CODES)
+    _code, said = run(capsys, library_at_rest, "--json")
+    found = by_code(json.loads(said)["findings"])
+    assert found["database"]["advice"].startswith("Restore a backup")
+    assert "cannot be read" in found["index"]["sentence"]
+
+
+@pytest.mark.parametrize("name", [".lock", "companion.db", "originals", "index"])
+def test_what_is_of_another_kind_is_said(tmp_path, capsys, name):
     data = tmp_path / "data"
-    data.mkdir(mode=0o500)
+    data.mkdir(mode=0o700)
+    if name in ("originals", "index"):
+        (data / name).write_text("no folder")
+    else:
+        (data / name).mkdir()
     code, said = run(capsys, data, "--json")
     assert code == 1
-    assert by_code(json.loads(said)["findings"])["folder"]["state"] == "error"
+    finding = by_code(json.loads(said)["findings"])["folder"]
+    assert (finding["state"], str(data / name) in finding["sentence"]) == ("error", True)
+
+
+def test_an_empty_folder_of_gradio_is_nothing_left_behind(tmp_path):
+    (tmp_path / "uploads" / "vibe_edit_history").mkdir(parents=True)
+    (tmp_path / "uploads" / "abc").mkdir()
+    assert not look_at_folder(tmp_path, in_use=False).leftovers
+    (tmp_path / "uploads" / "abc" / "a.txt").write_text("x")
+    assert look_at_folder(tmp_path, in_use=False).leftovers == (tmp_path / "uploads" / "abc",)
+
+
+@contextmanager
+def closed_to_us(path, mode):
+    before = path.stat().st_mode
+    path.chmod(mode)
+    yield
+    path.chmod(before)
+
+
+def powerless(folder, *command):
+    """A command whose process obeys permissions, also where root runs the tests."""
+    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--ambient-caps=-all"]
+    if os.geteuid() == 0 and shutil.which(drop[0]) is None:
+        pytest.skip("root may write everywhere")
+    return subprocess.run(
+        [*(drop if os.geteuid() == 0 else ()), sys.executable, "-m", "companion", *command,
+         "--data-dir", str(folder), "--offline", "--ollama-host", "127.0.0.1:1"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "starts"),
+    [
+        (".", 0o500, False),
+        (".", 0o000, False),
+        ("companion.db", 0o400, False),
+        ("companion.db", 0o000, False),
+        ("originals", 0o500, True),
+        ("index", 0o000, True),
+    ],
+)
+def test_what_may_not_be_used_is_said_by_the_doctor_and_at_the_start(library_at_rest, name, mode, starts):
+    with closed_to_us(library_at_rest / name, mode):
+        doctor = powerless(library_at_rest, "doctor", "--json")
+        start = powerless(library_at_rest, "migrate")
+        backup = powerless(library_at_rest, "backup", str(library_at_rest.parent / "a.zip"))
+    assert "Traceback" not in doctor.stderr + start.stderr + backup.stderr
+    assert doctor.returncode == 1
+    assert by_code(json.loads(doctor.stdout)["findings"])["folder"]["state"] == "error"
+    assert start.returncode == (0 if starts else 2)
+    assert len(start.stderr.splitlines()) == (not starts)
+    assert len(backup.stderr.splitlines()) == (backup.returncode != 0)

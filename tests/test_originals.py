@@ -54,6 +54,14 @@ def test_what_is_not_there_or_not_ones_own_is_not_found(door):
     assert "add it again" in answer.json()["error"]["message"]
 
 
+def test_a_file_that_cannot_be_kept_is_refused_with_the_reason(door):
+    companion, client = door
+    companion.settings.originals_dir.write_text("no folder")
+    answer = client.post("/api/documents", files=[("files", ("a.txt", b"Words."))])
+    assert answer.status_code == 422
+    assert "a.txt could not be kept" in answer.json()["results"][0]["error"]["message"]
+
+
 def test_a_file_is_on_the_disk_under_its_name_before_the_row_that_names_it(door, monkeypatch):
     companion, _ = door
     flushed = []

@@ -360,6 +360,19 @@ def test_without_room_nothing_can_be_added_and_a_sentence_says_why(desk, note, m
     expect(row(page, note).locator(".is-searchable")).to_be_visible()
 
 
+def test_without_room_a_document_is_not_replaced_and_a_sentence_says_why(desk, note, monkeypatch):
+    desk.companion.library.add(LOCAL_OWNER, "broken.pdf", b"%PDF-1.4 not really")
+    page = desk.sit_down()
+    page.get_by_role("tab", name="Documents").click()
+    with page.expect_file_chooser() as chooser:
+        doc(page, "broken.pdf").get_by_role("button", name="Choose another file").click()
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("companion.storage.space.shutil.disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    chooser.value.set_files(str(note))
+    expect(page.get_by_text("The disk has only 1 MB left").first).to_be_visible()
+    expect(doc(page, "broken.pdf")).to_be_visible()
+
+
 def test_a_list_of_many_documents_shows_a_part_and_the_rest_on_demand(desk):
     for number in range(104):
         add(desk, f"note {number:03}.txt", f"Note number {number}.")

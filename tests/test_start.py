@@ -1,11 +1,14 @@
 """How the app starts when something is missing: it works with what there is, and says what is not."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from companion.app import build
 from companion.config import Settings
+from companion.doctor import findings
+from companion.doctor.examine import look_at_database, look_at_folder
 from companion.domain import LOCAL_OWNER
 from companion.errors import FolderLocked
 from companion.inference.late_embedder import LateEmbedder
@@ -66,6 +69,26 @@ def test_a_second_copy_on_the_same_folder_is_refused(started):
     started(light=FakeEmbedder())
     with pytest.raises(FolderLocked, match="Another copy"):
         started(light=FakeEmbedder())
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["gone", "empty"])
+def test_files_of_a_lost_database_are_set_aside_and_not_swept(started, tmp_path, lose):
+    companion = started(light=FakeEmbedder())
+    document = companion.library.add(LOCAL_OWNER, "bees.txt", b"Bees make honey.")
+    original = companion.library.original(LOCAL_OWNER, document.doc_id).name
+    companion.close()
+    lose(tmp_path / "companion.db")
+    assert look_at_database(tmp_path / "companion.db", tmp_path / "originals").state == "error"
+    again = started(light=FakeEmbedder())
+    assert ready(again).state == "ready"
+    (aside,) = tmp_path.glob("originals.before-*")
+    assert (aside / original).read_bytes() == b"Bees make honey."
+    finding = findings.leftovers(look_at_folder(tmp_path, in_use=True))
+    assert finding.state == "warning"
+    assert str(aside) in finding.sentence
+    again.close()
+    started(light=FakeEmbedder()).close()
+    assert list(tmp_path.glob("originals.before-*")) == [aside]
 
 
 def test_closing_in_the_middle_of_the_start_does_not_wait_for_it(started):

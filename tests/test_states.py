@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -328,6 +329,29 @@ def fill(folder, leave=0, name="ballast"):
         if leave:
             file.truncate(file.tell() - leave)
     return ballast
+
+
+def test_a_torn_database_is_said_and_nothing_more_is_written_into_it(tmp_path):
+    app = App(tmp_path / "data")
+    for number in range(30):
+        words = f"Room {number} has a lamp. ".encode() * 200
+        app.client.post("/api/documents", files={"files": (f"{number}.md", words)})
+    app.kill()
+    database = tmp_path / "data" / "companion.db"
+    sqlite3.connect(database).execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    content = database.read_bytes()
+    database.write_bytes(content[: len(content) // 3 // 4096 * 4096])
+    torn = App(tmp_path / "data")
+    try:
+        wait_for(lambda: torn.client.get("/api/health").json()["state"] == "degraded")
+        (told,) = torn.client.get("/api/health").json()["conditions"]
+        assert told["code"] == "database_damaged"
+        assert torn.client.post("/api/sessions").json()["error"]["code"] == "database_damaged"
+        found = torn.client.get("/api/health/doctor").json()["findings"]
+        assert next(each for each in found if each["code"] == "database")["state"] == "error"
+        assert "Traceback" not in torn.read_errors()
+    finally:
+        torn.kill()
 
 
 def test_a_nearly_full_disk_refuses_documents_answers_questions_and_heals(house, tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from companion.cli import serve_app
 from companion.door.guard import CONTENT_SECURITY_POLICY
 from tests.browser import free_port
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OPEN_GRADIO = {"GRADIO_ALLOWED_PATHS": "/", "GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0"}
@@ -246,6 +247,34 @@ def test_uploads_of_the_page_lie_in_the_data_folder_and_have_a_limit(app):
 
 
 # --- starting -----------------------------------------------------------------------------
+
+
+def half_an_upload(app):
+    """A browser that has sent the beginning of a file."""
+    browser = socket.create_connection(("127.0.0.1", app.port))
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\nContent-Length: 900000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+    )
+    browser.sendall(head.encode() + b"half a secret " * 1000)
+    return browser
+
+
+def test_an_upload_of_the_page_that_breaks_off_leaves_nothing(app):
+    def unfinished():
+        return [path for path in (app.data_dir / "uploads").glob("tmp*") if path.is_file()]
+
+    first, second = half_an_upload(app), half_an_upload(app)
+    until(lambda: len(unfinished()) == 2)
+    first.close()
+    whole = app.client.post("/gradio_api/upload", files={"files": ("note.txt", b"whole")})
+    assert Path(whole.json()[0]).read_bytes() == b"whole"
+    assert unfinished()
+    second.close()
+    until(lambda: not unfinished())
+    assert "Traceback" not in app.read_errors()
+    assert Path(whole.json()[0]).read_bytes() == b"whole"
 
 
 def assert_one_sentence(said):

@@ -21,8 +21,8 @@ router = APIRouter(tags=["health"])
 def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None) -> shapes.Health:
     """Ready, warming up, or working with something missing (`reasons` says what); and every state
     that holds, with what to do about it. `session_id`: the conversation whose model is meant."""
-    now = companion.health()
     conditions = companion.conditions(owner, session_id)
+    now = companion.health()
     return shapes.Health(
         state=now.state,
         reasons=now.reasons,
@@ -34,10 +34,10 @@ def health(companion: CompanionOf, owner: OwnerOf, session_id: str | None = None
 
 
 @router.get("/health/doctor")
-def doctor(companion: CompanionOf, owner: AdminOf) -> shapes.Examination:
+def doctor(companion: CompanionOf, _admin: AdminOf) -> shapes.Examination:
     """Everything that the app needs, looked at now, which takes some seconds: models and their weights,
     card, disk, SQLite, folder, index, and who could reach what; and what to do."""
-    found = examine_running(companion.settings, companion.library.status(owner).index)
+    found = examine_running(companion.settings, companion.library.index_state)
     return shapes.Examination(
         healthy=healthy(found), findings=tuple(shapes.Finding.model_validate(each) for each in found)
     )

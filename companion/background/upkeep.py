@@ -57,25 +57,32 @@ class Upkeep:
         self._ordered_at = 0.0
         self.stage: str | None = OPENING
         """What is done before all is ready; None: it is."""
+        self.held_up = False
+        """There was no room on the disk for the last step; it is tried again."""
 
     def tick(self) -> float:
         """Returns the seconds to wait."""
+        if self._store.damaged:
+            # Nothing can be kept in order any more; `conditions` say so.
+            return EVERY_S
         if self._store.full and not self._store.look_for_room():
             # What somebody deleted may be what makes room.
             with suppress(DiskFull):
                 self._library.purge_due()
             return EVERY_S
-        # A full disk is said by `conditions`, and looked at again with the next tick.
-        with suppress(DiskFull):
+        try:
             if time.monotonic() - self._ordered_at >= EVERY_S:
                 self._keep_in_order()
                 self._ordered_at = time.monotonic()
+                self.held_up = False
             at_once = self.stage is None and self._change()
             wait = self._deepen()
             if self.stage is None:
                 wait = min(wait, self._study())
             return 0.0 if at_once else min(EVERY_S, wait)
-        return EVERY_S
+        except DiskFull:
+            self.held_up = True
+            return EVERY_S
 
     def _keep_in_order(self) -> None:
         # First: what was deleted goes, and may make room, whatever else cannot be done.

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -158,8 +159,12 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
         written = values["format"]
         if isinstance(written, int) and written > FORMAT:
             raise BackupUnusable("This backup was written by a newer version; update LLM Companion.")
+        if written != FORMAT:
+            raise ValueError("a format that never was")
+        # It is printed, and a stranger's could hold anything.
+        created_at = datetime.fromisoformat(values["created_at"]).isoformat()
         files = {name: _entry(**entry) for name, entry in values["files"].items()}
-        return Manifest(str(values["revision"]), str(values["created_at"]), str(values["app"]), FORMAT, files)
+        return Manifest(str(values["revision"]), created_at, str(values["app"]), FORMAT, files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(MANIFEST) from error
 

@@ -26,7 +26,7 @@ from companion.config import Settings
 from companion.errors import FULL, BackupUnusable, DiskFull, InvalidInput, NotFound, StorageError
 from companion.inference.files import flush
 from companion.library.originals import original_name
-from companion.storage.snapshot import Snapshot, StoredFile, snapshot
+from companion.storage.snapshot import Snapshot, StoredFile, has_content, snapshot
 
 LOOKS = 20
 """So often a missing file is looked for; then it is taken for lost."""
@@ -132,7 +132,7 @@ def _file_name(file: StoredFile) -> str:
 
 
 def _require_place(settings: Settings, target: Path) -> None:
-    if not settings.database_path.is_file():
+    if not has_content(settings.database_path):
         raise NotFound(
             f"There is nothing to back up in {settings.data_dir}; name the folder with --data-dir."
         )

@@ -30,8 +30,10 @@ from companion.inference.known_weights import BUILTIN_CHAT_MODEL
 from companion.inference.ollama import Ollama
 from companion.inference.ollama_embedder import PREFIX as OLLAMA_PREFIX
 from companion.inference.weights import MANIFEST, embedder_here, locate
+from companion.library.originals import left_aside
 from companion.storage import sqlite
-from companion.storage.snapshot import snapshot
+from companion.storage.folder import LOCK
+from companion.storage.snapshot import has_content, snapshot
 from companion.storage.space import Space
 
 PATIENCE_S = 5.0
@@ -75,7 +77,7 @@ def examine(
         findings.card(_load()),
         findings.disk(settings.data_dir, free, settings.min_free_mb * 1_000_000),
         findings.sqlite_version(sqlite.VERSION, sqlite.refusal()),
-        look_at_database(settings.database_path),
+        look_at_database(settings.database_path, settings.originals_dir),
         findings.folder(place),
         findings.leftovers(place),
         findings.exposure(settings.host, settings.mode),
@@ -179,16 +181,16 @@ def is_whole(folder: Path) -> bool:
 # --- the machine and the folder ---------------------------------------------------------
 
 
-def look_at_database(path: Path) -> Finding:
-    """Every page of the file is read."""
-    if not path.exists():
-        return findings.database(path, there=False, trouble=None)
+def look_at_database(path: Path, originals: Path | None = None) -> Finding:
+    """Every page of the file is read. Where there is none, `originals` may tell that there was one."""
     try:
+        if not has_content(path):
+            orphans = originals is not None and any(originals.glob("*"))
+            return findings.database(path, there=False, trouble=None, orphans=orphans)
         with snapshot(path) as state:
-            trouble = state.trouble()
+            return findings.database(path, there=True, trouble=state.trouble())
     except CompanionError as error:
-        trouble = error.message
-    return findings.database(path, there=True, trouble=trouble)
+        return findings.closed_database(error)
 
 
 def look_at_folder(path: Path, *, in_use: bool) -> FolderFacts:
@@ -196,7 +198,7 @@ def look_at_folder(path: Path, *, in_use: bool) -> FolderFacts:
         return FolderFacts(path, there=False, leftovers=tuple(_left_beside(path)))
     left = list(_left_beside(path))
     if not in_use:
-        left += [*path.glob("originals/incoming-*"), *path.glob("incoming/*"), *path.glob("uploads/*")]
+        left += [*path.glob("originals/incoming-*"), *filter(_holds_files, _uploads(path))]
     return FolderFacts(
         path,
         writable=os.access(path, os.W_OK | os.X_OK),
@@ -204,7 +206,28 @@ def look_at_folder(path: Path, *, in_use: bool) -> FolderFacts:
         disk=_disk_of(path),
         in_use=in_use,
         leftovers=tuple(sorted(left)),
+        blocked=tuple(_blocked(path)),
+        aside=tuple(left_aside(path / "originals")),
     )
+
+
+def _uploads(path: Path) -> Iterator[Path]:
+    yield from path.glob("incoming/*")
+    yield from path.glob("uploads/*")
+
+
+def _holds_files(path: Path) -> bool:
+    """An empty folder tells nothing: Gradio makes some."""
+    return path.is_file() or any(inside.is_file() for inside in path.rglob("*"))
+
+
+def _blocked(path: Path) -> Iterator[Path]:
+    for name in (LOCK, "companion.db", "originals", "index"):
+        place, is_folder = path / name, name in ("originals", "index")
+        needed = os.R_OK | os.W_OK | (os.X_OK if is_folder else 0)
+        # Of a folder that may not be entered, no more is seen.
+        if os.path.exists(place) and (os.path.isdir(place) != is_folder or not os.access(place, needed)):
+            yield place
 
 
 def _left_beside(path: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from companion.background.gpu import NO_CARD
 from companion.background.processor import MEASURING
 from companion.config import Mode, is_loopback
 from companion.domain import MachineLoad
+from companion.errors import CompanionError, DatabaseDamaged, DatabaseTooNew
 from companion.storage import sqlite
 from companion.storage.space import megabytes
 
@@ -26,6 +27,7 @@ WeightsState = Literal["whole", "damaged", "missing"]
 
 SAFE_OLLAMA = (0, 17, 1)
 """Older ones give their memory away to whoever can reach them (CVE-2026-7482)."""
+RESTORE = "Restore a backup with: python -m companion restore FILE --replace"
 NETWORK_DISKS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afpfs"})
 
 
@@ -169,16 +171,31 @@ def sqlite_version(version: sqlite.Version, refusal: str | None) -> Finding:
     return Finding("sqlite", "ok", f"SQLite {shown} has no fault that is known to matter.")
 
 
-def database(path: Path, *, there: bool, trouble: str | None) -> Finding:
-    """`trouble`: what SQLite, or whoever tried to open the file, finds wrong with it."""
+def database(path: Path, *, there: bool, trouble: str | None, orphans: bool = False) -> Finding:
+    """`trouble`: what SQLite finds wrong with it. `orphans`: there are originals of documents without it."""
+    if not there and orphans:
+        sentence = f"The database in {path.parent} is gone, and files of documents are still there."
+        advice = "Restore a backup; else the next start begins anew, and sets these files aside."
+        return Finding("database", "error", sentence, advice)
     if not there:
         return Finding(
             "database", "info", f"There is no database in {path.parent} yet; the first start makes it."
         )
     if trouble:
-        advice = "Restore a backup with: python -m companion restore FILE --data-dir FOLDER"
-        return Finding("database", "error", f"The database is not sound: {trouble.rstrip('.')}.", advice)
+        sentence = f"The database is not sound: {trouble.rstrip('.')}."
+        return Finding("database", "error", sentence, RESTORE)
     return Finding("database", "ok", f"The database is sound ({megabytes(path.stat().st_size)}).")
+
+
+def closed_database(error: CompanionError) -> Finding:
+    """One that could not be opened."""
+    if isinstance(error, DatabaseDamaged):
+        return Finding("database", "error", "The database file is damaged or not a database.", RESTORE)
+    if isinstance(error, DatabaseTooNew):
+        advice = "Update LLM Companion, or choose another --data-dir."
+        return Finding("database", "error", "The database was written by a newer version.", advice)
+    sentence, _, advice = error.message.rstrip(".").partition("; ")
+    return Finding("database", "error", f"{sentence}.", f"{advice.capitalize() or 'Look into the log'}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +211,10 @@ class FolderFacts:
     in_use: bool = False
     leftovers: tuple[Path, ...] = ()
     """What a program that was killed left, in the folder or beside it."""
+    blocked: tuple[Path, ...] = ()
+    """What the app needs in there and cannot use."""
+    aside: tuple[Path, ...] = ()
+    """Originals of a database that was gone at a start."""
 
 
 def folder(facts: FolderFacts) -> Finding:
@@ -205,6 +226,10 @@ def folder(facts: FolderFacts) -> Finding:
     if not facts.writable:
         sentence = f"The data folder {path} cannot be written."
         return Finding("folder", "error", sentence, "Change its permissions, or choose another --data-dir.")
+    if facts.blocked:
+        sentence = f"The app cannot use {facts.blocked[0]}: it may not write there, or it is of another kind."
+        advice = "Change its permissions, or move it away if the app did not make it."
+        return Finding("folder", "error", sentence, advice)
     if facts.disk in NETWORK_DISKS:
         sentence = (
             f"The data folder {path} is on a network disk ({facts.disk}), where SQLite's locks may fail."
@@ -218,6 +243,10 @@ def folder(facts: FolderFacts) -> Finding:
 
 
 def leftovers(facts: FolderFacts) -> Finding:
+    if facts.aside:
+        sentence = f"At a start the database was gone; the files of before are in {facts.aside[-1]}."
+        advice = "Add them again or restore a backup, and remove that folder when you need it no more."
+        return Finding("leftovers", "warning", sentence, advice)
     if not facts.leftovers:
         return Finding("leftovers", "ok", "Nothing was left behind by a program that was killed.")
     names = ", ".join(path.name for path in facts.leftovers[:3])
@@ -246,7 +275,8 @@ def exposure(host: str, mode: Mode) -> Finding:
 
 
 def index(
-    state: Literal["none", "serving", "opening", "exact", "sound", "unknown"], trouble: str | None = None
+    state: Literal["none", "serving", "opening", "exact", "sound", "unknown", "unread"],
+    trouble: str | None = None,
 ) -> Finding:
     """`none`, `sound`: as its files are. The others: as the running app says. `trouble`: why it is not."""
     if trouble:
@@ -259,6 +289,7 @@ def index(
         "exact": ("warning", "The index does not answer; stored vectors do, and it is being built again."),
         "sound": ("ok", "The index opens, and finds what the database has stored."),
         "unknown": ("info", "The index was not looked at: the database must be brought up to date first."),
+        "unread": ("info", "The index was not looked at, because the database cannot be read."),
     }
     return Finding("index", *words[state])
 

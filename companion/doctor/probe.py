@@ -10,7 +10,7 @@ from companion.doctor import findings
 from companion.doctor.findings import Finding
 from companion.errors import CompanionError, IndexUnusable
 from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
-from companion.storage.snapshot import is_current, snapshot
+from companion.storage.snapshot import has_content, is_current, snapshot
 from companion.storage.store import Store
 
 SAMPLES = 60
@@ -20,18 +20,19 @@ SAMPLES = 60
 def probe_index(settings: Settings) -> Finding:
     """Whoever calls holds the folder: two processes in one index stop each other."""
     index = VectorIndex(settings.index_dir)
-    if not index.exists or not settings.database_path.is_file():
-        return findings.index("none")
     try:
+        if not index.exists or not has_content(settings.database_path):
+            return findings.index("none")
         with snapshot(settings.database_path) as state:
             if not is_current(state.revision):
                 return findings.index("unknown")
+            if state.trouble():
+                return findings.index("unread")
         index.probe(_samples(settings))
     except IndexUnusable as error:
         return findings.index("sound", error.message)
     except CompanionError:
-        # The finding about the database says it.
-        return findings.index("unknown")
+        return findings.index("unread")
     return findings.index("sound")
 
 

@@ -19,9 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from companion.app import Companion
 from companion.config import Mode
 from companion.domain import Person
+from companion.door.arriving import Arriving
 from companion.door.entrances import Entrance
 from companion.door.tabs import Tabs
-from companion.errors import CompanionError, InvalidInput, Refused, TooMany
+from companion.errors import CompanionError, DiskFull, InvalidInput, Refused, TooMany
 from companion.people.identity import introduce
 
 _OF_GRADIO = ("/login", "/logout")
@@ -56,6 +57,7 @@ class Gate:
         self._entrance = entrance
         self._several = mode != "local"
         self._tabs = Tabs()
+        self._arriving = Arriving(companion.settings.uploads_dir)
         companion.when_gone(self._tabs.forget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +71,7 @@ class Gate:
         request = Request(scope, receive)
         try:
             answer = await self._entrance.answer(request) or await self._pass(request, send)
-        except (Refused, TooMany, InvalidInput) as error:
+        except (Refused, TooMany, InvalidInput, DiskFull) as error:
             answer = _refused(error)
         if answer:
             await answer(scope, receive, send)
@@ -88,10 +90,14 @@ class Gate:
         receive = request.receive
         path = request.url.path.rstrip("/")
         if path == UPLOAD and request.method == "POST":
-            require = self._companion.quotas.require_upload
-            await asyncio.to_thread(require, person.owner, _announced(request))
+            size = _announced(request)
+            await asyncio.to_thread(self._companion.quotas.require_upload, person.owner, size)
+            await asyncio.to_thread(self._companion.library.require_room, size)
             send = _reading_along(send, lambda paths: self._note_files(person, paths))
-        elif self._several and path.startswith("/gradio_api/"):
+            with self._arriving.one():
+                await self._app(request.scope, receive, send)
+            return None
+        if self._several and path.startswith("/gradio_api/"):
             receive = await self._own_tab(request, person)
             if path == JOIN:
                 send = _reading_along(send, lambda joined: self._note_event(person, joined))
@@ -179,5 +185,5 @@ def _announced(request: Request) -> int:
 
 
 def _refused(error: CompanionError) -> Response:
-    status = {Refused: 403, TooMany: 429}.get(type(error), 422)
+    status = {Refused: 403, TooMany: 429, DiskFull: 507}.get(type(error), 422)
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, status)

@@ -155,13 +155,17 @@ class Intake:
         doc_id = uuid.uuid4().hex
         path = self._originals.keep(incoming, doc_id, name)
         now = self._now()
-        return self._store.documents.add(
-            Document(
-                doc_id=doc_id, owner=owner, name=name, source_type=suffix(name).lstrip(".") or "text",
-                source_path=str(path), content_hash=incoming.content_hash, size=incoming.size,
-                state=DocumentState.READING, created_at=now, updated_at=now,
-            )
+        document = Document(
+            doc_id=doc_id, owner=owner, name=name, source_type=suffix(name).lstrip(".") or "text",
+            source_path=str(path), content_hash=incoming.content_hash, size=incoming.size,
+            state=DocumentState.READING, created_at=now, updated_at=now,
         )  # fmt: skip
+        try:
+            return self._store.documents.add(document)
+        except DiskFull:
+            # Nothing names the file, and what is full must not become fuller.
+            path.unlink(missing_ok=True)
+            raise
 
     def _free_name(self, owner: str, name: str) -> str:
         stem, suffix = os.path.splitext(name)

@@ -48,6 +48,9 @@ MANY_FOREIGN = 0.25
 OWNERS_KNOWN = 100
 CLOSING_S = 5.0
 
+IndexState = Literal["opening", "ready", "exact"]
+"""Of the index: on its way, answering, or not, so that stored vectors do."""
+
 
 def _everything(owner: str, size: int, *, documents: int = 0) -> None:
     """There are no limits."""
@@ -60,7 +63,7 @@ class LibraryStatus:
     embedder: str | None
     """Name of the light embedder; None while it loads."""
     ready: bool
-    index: Literal["opening", "ready", "exact"]
+    index: IndexState
     passages: int
     embedded: int
     error: str | None
@@ -223,10 +226,12 @@ class Library:
         except EmbedderError as error:
             return LibraryStatus(None, False, "opening", total, 0, error.message)
         embedded = self._store.embeddings.count(identity.embedder_id, (owner, SAMPLE_OWNER))
-        index: Literal["opening", "ready", "exact"] = (
-            "ready" if self.layers.light.serving else "exact" if self._opened else "opening"
-        )
-        return LibraryStatus(identity.name, True, index, total, embedded, None)
+        return LibraryStatus(identity.name, True, self.index_state, total, embedded, None)
+
+    @property
+    def index_state(self) -> IndexState:
+        """Nothing is read for it, so it is known of a torn database too."""
+        return "ready" if self.layers.light.serving else "exact" if self._opened else "opening"
 
     def deep_layers(self, owner: str) -> list[LayerInfo]:
         """Those of one's own documents, or of the sample library as long as it answers."""

@@ -11,8 +11,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from companion.domain import Document
@@ -56,7 +57,8 @@ class Originals:
                 f"{name} could not be kept ({error.strerror or error}); mend this and add it again."
             ) from error
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     def keep(self, incoming: Incoming, doc_id: str, name: str) -> Path:
         """Under the document's name, also when the power goes: the row that follows says that it is there."""
@@ -96,6 +98,29 @@ class Originals:
                 f"{name} has {size / 1e6:.0f} MB; the limit is {self._max_bytes / 1e6:.0f} MB. "
                 "Split it and add the parts."
             )
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Another name for originals whose database is gone; None where there are none. Raises `StorageError`.
+
+    A new database names none of them, and what no document names is swept.
+    """
+    if not any(folder.glob("*")):
+        return None
+    aside = folder.with_name(f"{folder.name}.before-{datetime.now():%Y%m%d-%H%M%S-%f}")
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        raise StorageError(
+            f"There is no database, and the files in {folder} could not be set aside: "
+            f"{error.strerror or error}."
+        ) from error
+    return aside
+
+
+def left_aside(folder: Path) -> list[Path]:
+    """Where originals are that were set aside, oldest first."""
+    return sorted(folder.parent.glob(f"{folder.name}.before-*"))
 
 
 def original_name(doc_id: str, content_hash: str, name: str) -> str:

@@ -82,7 +82,9 @@ class VectorIndex:
 
     @property
     def exists(self) -> bool:
-        return self.generation().exists()
+        """Raises `IndexUnusable` where that cannot be seen."""
+        with translated():
+            return self.generation().exists()
 
     def generation(self) -> Path:
         """Folder of the newest generation; the first one if there is none."""

@@ -7,6 +7,7 @@ Knows engines, pragmas, transactions and migrations. It does not know what the t
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,15 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from companion.errors import FULL, CompanionError, DatabaseTooNew, DiskFull, InvalidInput, StorageError
+from companion.errors import (
+    FULL,
+    CompanionError,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    InvalidInput,
+    StorageError,
+)
 from companion.storage import sqlite
 from companion.storage.reserve import Reserve
 from companion.storage.write_ahead import WriteAheadLog
@@ -43,8 +52,10 @@ _READER_PRAGMAS = (*_SHARED_PRAGMAS, "query_only=ON")
 # A quota or a file size limit is reported as a failed write (778) or a failed growth of the
 # shared memory file (4874), not as a full disk.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+_DAMAGE = "The database file is damaged or not a database; restore a backup."
 _DISK_FULL = "The disk is full or its quota is used up; free some space and try again."
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_CLOSED = "The database cannot be opened or written; check its permissions."
 _CLOSED_TO_US = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
@@ -66,6 +77,7 @@ class Database:
     def __init__(self, path: Path, reserve_bytes: int = 0) -> None:
         self._closed = False
         self._full = False
+        self._damaged = False
         self._ahead = WriteAheadLog(path)
         self._reserve = _reserve_of(path, reserve_bytes)
         self._insisting = threading.local()
@@ -111,8 +123,11 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes; waits for its turn, commits at the end. Do not nest.
 
-        Once the disk was full, only what `insists` is written until there is room again.
+        Once the disk was full, only what `insists` is written until there is room again. Into a file
+        that was found damaged nothing is written: it would break what is still whole.
         """
+        if self._damaged:
+            raise DatabaseDamaged(_DAMAGE)
         if self._full and not self._may_use_reserve and not self.look_for_room():
             raise DiskFull(_DISK_FULL)
         try:
@@ -123,6 +138,11 @@ class Database:
             raise
         if self._ahead.too_large():
             self._shorten()
+
+    @property
+    def damaged(self) -> bool:
+        """Something in the file could not be read."""
+        return self._damaged
 
     @property
     def full(self) -> bool:
@@ -223,8 +243,12 @@ class Database:
     def _fence(self) -> Iterator[None]:
         if self._closed:
             raise StorageError("The database is closed; start the program again.")
-        with translated():
-            yield
+        try:
+            with translated():
+                yield
+        except DatabaseDamaged:
+            self._damaged = True
+            raise
 
     def _migrate(self) -> None:
         known, current = known_revisions(), self.revision()
@@ -300,6 +324,9 @@ def _create_private(path: Path) -> None:
         if error.errno in FULL:
             raise DiskFull(_DISK_FULL) from error
         raise StorageError("The data folder cannot be written; check its permissions.") from error
+    if not os.access(path, os.R_OK | os.W_OK):
+        # SQLite would open it all the same, and take it for a full disk later.
+        raise StorageError(_CLOSED)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -348,8 +375,8 @@ def _explained(error: Exception) -> StorageError:
     if code in _FULL:
         return DiskFull(_DISK_FULL)
     if code & 0xFF in _DAMAGED:
-        return StorageError("The database file is damaged or not a database; restore a backup.")
+        return DatabaseDamaged(_DAMAGE)
     if code & 0xFF in _CLOSED_TO_US:
-        return StorageError("The database cannot be opened or written; check its permissions.")
+        return StorageError(_CLOSED)
     log.error("Database error: %s", error)
     return StorageError("The database could not do this; try again, and look into the log if it stays so.")

@@ -5,6 +5,8 @@ Knows the lock in it. It does not know what else is in it.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import filelock
@@ -22,6 +24,9 @@ def lock_folder(folder: Path) -> filelock.BaseFileLock:
     try:
         # Other people of this machine have no business in it.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            # A lock of before could be taken all the same, and nothing else be done.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         # Whoever closes the app may be another thread than the one that built it.
         lock = filelock.FileLock(folder / LOCK, mode=0o600, thread_local=False)
         lock.acquire(timeout=0)

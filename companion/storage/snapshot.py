@@ -63,7 +63,8 @@ class Snapshot:
     def trouble(self) -> str | None:
         """What SQLite finds wrong with the file, in its words; None for a sound one."""
         found = str(self._connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        return None if found == "ok" else found
+        # Its first line says which of several databases it is about.
+        return None if found == "ok" else found.splitlines()[-1]
 
     def copy_to(self, target: Path) -> None:
         """Write this state into a new file, without what was ever deleted from it."""
@@ -98,13 +99,24 @@ def is_current(revision: str) -> bool:
     return revision == known_revisions()[-1]
 
 
+def has_content(path: Path) -> bool:
+    """Whether there is anything at `path`; an empty file is a database that was only begun.
+
+    Raises StorageError where that cannot be seen.
+    """
+    try:
+        return path.exists() and path.stat().st_size > 0
+    except OSError as error:
+        raise StorageError(f"The data folder {path.parent} cannot be read; check its permissions.") from error
+
+
 @contextmanager
 def snapshot(path: Path) -> Iterator[Snapshot]:
     """The database at `path` as it is now, whoever has it open.
 
     Raises NotFound where there is none, DatabaseTooNew, or StorageError if it cannot be read.
     """
-    if not path.is_file():
+    if not has_content(path):
         raise NotFound(f"There is no database in {path.parent}.")
     with translated(), closing(_read_only(path)) as connection:
         # The first reading fixes the state.

@@ -50,6 +50,11 @@ class Store:
         """A write found no room on the disk, and there is none yet: only conversations go on."""
         return self._database.full
 
+    @property
+    def damaged(self) -> bool:
+        """Something in the database file could not be read; nothing is written any more."""
+        return self._database.damaged
+
     def look_for_room(self) -> bool:
         """Try whether there is room again, without changing anything."""
         return self._database.look_for_room()

@@ -25,7 +25,7 @@ class DoctorPanel:
         async def examine(request: gr.Request) -> Update:
             with told():
                 self._companion.people.require_admin(owner_of(request))
-                index = self._companion.library.status(owner_of(request)).index
+                index = self._companion.library.index_state
                 found = await asyncio.to_thread(examine_running, self._companion.settings, index)
             return {self.findings: examination(found)}
 

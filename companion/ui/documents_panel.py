@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from companion.app import Companion
 from companion.domain import Document, DocumentState
-from companion.errors import CompanionError, NotFound
+from companion.errors import CompanionError, InvalidInput, NotFound
 from companion.ui.here import (
     AT_ONCE,
     EACH,
@@ -205,7 +206,7 @@ class DocumentsPanel:
                 upload.results.append((document.name, trouble))
 
     def _accept(self, owner: str, file: dict[str, str], if_exists: Any) -> Document:
-        path = uploaded(self._companion.arrivals, owner, file["path"])
+        path = self._arrived(owner, file)
         try:
             return self._companion.library.accept(owner, file["name"], path, if_exists=if_exists)
         finally:
@@ -213,13 +214,21 @@ class DocumentsPanel:
 
     def _replace(self, owner: str, file: dict[str, str]) -> None:
         self._companion.touch()
-        path = uploaded(self._companion.arrivals, owner, file["path"])
+        path = self._arrived(owner, file)
         try:
             document = self._companion.library.replace(owner, file["id"], file["name"], path)
         finally:
             self._companion.arrivals.done(owner, path)
         if error := self._ingest(document):
             warn(error)
+
+    def _arrived(self, owner: str, file: dict[str, str]) -> Path:
+        try:
+            return uploaded(self._companion.arrivals, owner, file["path"])
+        except InvalidInput:
+            # The server takes none on a full disk, and then that is the reason.
+            self._companion.library.require_room()
+            raise
 
     def _failed(self, document: Document) -> bool:
         """Whether the document is listed as failed: not if an older version of it stays in force."""

@@ -14,7 +14,7 @@ import gradio as gr
 from companion.app import Companion
 from companion.config import Mode
 from companion.domain import ModelInfo, ThinkingMode
-from companion.errors import CompanionError, NotFound
+from companion.errors import CompanionError, DatabaseDamaged, NotFound
 from companion.ui.chat_panel import ChatPanel
 from companion.ui.doctor_panel import DoctorPanel
 from companion.ui.documents_panel import DocumentsPanel
@@ -175,17 +175,22 @@ class Page:
     def _wire_arrival(self, demo: gr.Blocks) -> None:
         async def arrive(zone: str, request: gr.Request) -> Update:
             wanted = request.query_params.get("session")
-            there = wanted and await asyncio.to_thread(self._exists, owner_of(request), wanted)
-            view = await self.look(request, wanted if there else None, zone)
+            try:
+                there = wanted and await asyncio.to_thread(self._exists, owner_of(request), wanted)
+                view = await self.look(request, wanted if there else None, zone)
+            except DatabaseDamaged:
+                # Nothing else can be shown, and this says why.
+                view = await asyncio.to_thread(self.header.status, owner_of(request), None)
             return {self.here.zone: zone, **view, **self.sessions.tell_who(who_asks(request))}
 
         async def settle(zone: str, request: gr.Request) -> Update:
             owner, wanted = owner_of(request), request.query_params.get("session")
             if wanted and not await asyncio.to_thread(self._exists, owner, wanted):
                 warn(text("sessions.gone"))
-            documents = await asyncio.to_thread(self.documents.show, owner, zone, Arrangement())
-            index = await asyncio.to_thread(self.index.show, owner, zone)
-            return {**documents, **index, **await self.models.show(zone)}
+            with told():
+                documents = await asyncio.to_thread(self.documents.show, owner, zone, Arrangement())
+                index = await asyncio.to_thread(self.index.show, owner, zone)
+                return {**documents, **index, **await self.models.show(zone)}
 
         # First what is seen first; the queue, which toasts need, comes with two more requests.
         first = [self.here.zone, *self._view, self.sessions.account]
@@ -335,6 +340,8 @@ class Page:
         ) -> Update:
             choices = model_choices(await self._companion.catalog.models(), model)
             owner = owner_of(request)
+            if self._companion.store.damaged:
+                return await asyncio.to_thread(self.header.status, owner, None)
             news = await asyncio.to_thread(self._news, owner, session_id, zone, watched, shown, choices)
             news |= await asyncio.to_thread(self._documents_now, request, session_id, zone, arranged)
             news |= await self.models.show(zone)

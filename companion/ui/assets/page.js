@@ -21,6 +21,7 @@ const lc = {
       choose_model: () => lc.go(null, '#lc-model input', field => { field.focus(); field.click(); }),
       choose_embedder: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-embed_light input'); }),
       open_settings: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-idle_threshold_s input'); }),
+      open_doctor: () => lc.go('settings', '[data-view=doctor]', view => { view.click(); view.focus(); }),
       set_questions: () => lc.go('settings', '[data-view=general]', view => { view.click(); lc.go(null, '#lc-set-quality_questions input'); }),
       show_index: () => lc.go('index', '#lc-workline'),
       ask: () => lc.go('chat', '#lc-box textarea'),
