@@ -251,6 +251,64 @@ def test_the_first_answer_without_the_samples_says_so_once(client, session_id, l
     assert ask(client, fresh)["notices"] == [], "nobody expects the samples there"
 
 
+# --- documents that a question names ------------------------------------------------------
+
+
+LEASES = {
+    "lease-2023.txt": "Pets are allowed in the flat. The rent is 900.",
+    "lease-2024.txt": "Pets are forbidden in the flat. The rent is 950.",
+    "old lease-2024.txt": "Pets may visit the flat.",
+    "flat/lease-2022.txt": "Pets are not spoken of. The flat is cold.",
+    "lease": "Pets pay for the flat themselves.",
+}
+
+
+@pytest.fixture
+def leases(library):
+    return {name: added(library, name, text) for name, text in LEASES.items()}
+
+
+@pytest.mark.parametrize(
+    ("question", "searched"),
+    [
+        ("What does lease-2024.txt say of pets in the flat?", {"lease-2024.txt"}),
+        (
+            "Pets in the flat: compare LEASE-2023.TXT with lease-2024.txt.",
+            {"lease-2023.txt", "lease-2024.txt"},
+        ),
+        ("Are pets allowed by “old lease-2024.txt”?", {"old lease-2024.txt"}),
+        ("Pets in lease-2022.txt?", {"flat/lease-2022.txt"}),
+        ("Pets in flat/lease-2022.txt?", {"flat/lease-2022.txt"}),
+        ("请总结lease-2023.txt的内容", {"lease-2023.txt"}),
+        ("Sum up lease-2023.txt", {"lease-2023.txt"}),
+        ("Pets in the flat by my-lease-2024.txt.bak?", set(LEASES)),
+        ("What does the lease say of pets in the flat?", set(LEASES)),
+    ],
+)
+def test_a_question_that_names_a_file_is_answered_from_it(client, session_id, leases, question, searched):
+    message = ask(client, session_id, question)
+    assert names(message) == searched
+    told = message["notices"]
+    if searched == set(LEASES):
+        assert told == []
+    else:
+        assert told[0].startswith("Only “")
+        assert all(f"“{name}”" in told[0] for name in searched)
+
+
+def test_a_named_file_that_is_not_of_the_chosen_ones_is_not_searched(client, leases):
+    chosen = {"scope": [leases["lease-2023.txt"]], "thinking_mode": "rag"}
+    session_id = client.post("/api/sessions", json=chosen).json()["session_id"]
+    message = ask(client, session_id, "What does lease-2024.txt say of pets in the flat?")
+    assert (names(message), message["notices"]) == ({"lease-2023.txt"}, [])
+
+
+def test_a_file_that_could_not_be_read_bounds_no_search(client, session_id, leases):
+    upload(client, ("broken.pdf", "no pdf"))
+    message = ask(client, session_id, "What does broken.pdf say of pets in the flat?")
+    assert names(message) == set(LEASES)
+
+
 # --- documents that fail ------------------------------------------------------------------
 
 

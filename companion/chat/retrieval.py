@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 from companion.chat.citations import CitationStream
 from companion.chat.followup import after_last, condense_messages, condensed, leans_on_history, with_topic
 from companion.chat.means import Means
+from companion.chat.named import named_in
 from companion.chat.packing import pack
 from companion.chat.prompt import NOTHING_FOUND_NOTICE, Packed
 from companion.chat.relevance import is_relevant
-from companion.chat.scope import scope_notices
+from companion.chat.scope import only_named, scope_notices
 from companion.chat.speech import Speech
 from companion.chat.turn import Turn, ms_since
 from companion.domain import (
     ChatRequest,
+    Document,
     Message,
     Notice,
     Passage,
@@ -64,12 +66,15 @@ class Retrieval:
         query = await self._standalone(turn, means)
         top_k = min(turn.config.top_k, means.profile.passages)
         began = time.monotonic()
-        scope = turn.config.scope
+        named = await asyncio.to_thread(self._named, turn, query)
+        scope = [document.doc_id for document in named] or turn.config.scope
         result = await asyncio.to_thread(
             self._library.search, turn.owner, query, top_k, scope, embed_deep=turn.config.embed_deep
         )
-        about_scope = await asyncio.to_thread(self._scope_notices, turn)
-        hits = result.hits if is_relevant(query, result.hits, means.least_similarity) else ()
+        about_scope = await asyncio.to_thread(self._scope_notices, turn, named)
+        # “Sum up notes.md” is like none of its passages.
+        relevant = bool(named) or is_relevant(query, result.hits, means.least_similarity)
+        hits = result.hits if relevant else ()
         best = [hit.passage.chunk_id for hit in hits[:WIDENED]]
         near = {} if means.profile.small else await asyncio.to_thread(self.around, turn.owner, best)
         # A small model sees no history, so it is told what the follow-up is about.
@@ -87,7 +92,18 @@ class Retrieval:
         turn.packed = packed
         turn.citations = CitationStream([each.number for each in packed.shown])
 
-    def _scope_notices(self, turn: Turn) -> list[str]:
+    def _named(self, turn: Turn, query: str) -> list[Document]:
+        """Documents with passages that the question is about by their names, of those it may be about."""
+        chosen = turn.config.scope
+        return [
+            document
+            for document in named_in(query, self._library.documents(turn.owner))
+            if document.passages and (chosen is None or document.doc_id in chosen)
+        ]
+
+    def _scope_notices(self, turn: Turn, named: Sequence[Document]) -> list[str]:
+        if named:
+            return [only_named([document.name for document in named])]
         return scope_notices(self._library, turn.owner, turn.config.scope, self._said_before(turn))
 
     def _said_before(self, turn: Turn) -> Sequence[Message]:

@@ -17,6 +17,7 @@ CHOSEN_GONE = (
     "All documents chosen for this conversation are deleted, so nothing was searched; "
     "choose others, or all of them."
 )
+NAMED = "Only {names} {was} searched, because the question names {it}."
 SAMPLES_LEFT = "Your own documents are searched from now on; the sample library is left out."
 
 
@@ -27,6 +28,14 @@ def scope_notices(
     if scope is not None:
         return [CHOSEN_GONE] if library.scope_of(owner, scope).missing == len(scope) else []
     return [SAMPLES_LEFT] if _samples_left(library, owner, before) else []
+
+
+def only_named(names: Sequence[str]) -> str:
+    """What is told when a question names the documents that it is about."""
+    *others, last = (f"“{name}”" for name in names)
+    if not others:
+        return NAMED.format(names=last, was="was", it="it")
+    return NAMED.format(names=f"{', '.join(others)} and {last}", was="were", it="them")
 
 
 def _samples_left(library: Library, owner: str, before: Sequence[Message]) -> bool:
