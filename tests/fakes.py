@@ -220,6 +220,9 @@ class FakeLibrary:
         self.queries.append((owner, query, top_k))
         return SearchResult(self.hits[:top_k], ("lexical", "light"), 1.0, self.notices)
 
+    def documents(self, owner):
+        return []
+
     def scope_of(self, owner, doc_ids=None):
         return ScopeSummary(len(self.hits), len(self.hits), False, doc_ids is not None, 0)
 

@@ -260,6 +260,7 @@ LEASES = {
     "old lease-2024.txt": "Pets may visit the flat.",
     "flat/lease-2022.txt": "Pets are not spoken of. The flat is cold.",
     "lease": "Pets pay for the flat themselves.",
+    "lease (1).txt": "Pets sleep in the flat.",
 }
 
 
@@ -281,6 +282,7 @@ def leases(library):
         ("Pets in flat/lease-2022.txt?", {"flat/lease-2022.txt"}),
         ("请总结lease-2023.txt的内容", {"lease-2023.txt"}),
         ("Sum up lease-2023.txt", {"lease-2023.txt"}),
+        ("Pets in lease (1).txt?", {"lease (1).txt"}),
         ("Pets in the flat by my-lease-2024.txt.bak?", set(LEASES)),
         ("What does the lease say of pets in the flat?", set(LEASES)),
     ],

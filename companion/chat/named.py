@@ -12,8 +12,14 @@ from pathlib import PurePath
 from companion.domain import Document
 from companion.words import SPACELESS
 
+_ENDING = re.compile(r"\S\.\w")
 _BEFORE = rf"(?<![^\W{SPACELESS}])(?<![/.-])"
 _BEHIND = rf"(?![^\W{SPACELESS}]|[-.]\w)"
+
+
+def names_a_file(question: str) -> bool:
+    """Whether there is anything in it that looks like one: a list of all documents takes long to read."""
+    return _ENDING.search(question) is not None
 
 
 def named_in(question: str, documents: Iterable[Document]) -> list[Document]:

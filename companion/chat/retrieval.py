@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from companion.chat.citations import CitationStream
 from companion.chat.followup import after_last, condense_messages, condensed, leans_on_history, with_topic
 from companion.chat.means import Means
-from companion.chat.named import named_in
+from companion.chat.named import named_in, names_a_file
 from companion.chat.packing import pack
 from companion.chat.prompt import NOTHING_FOUND_NOTICE, Packed
 from companion.chat.relevance import is_relevant
@@ -94,6 +94,8 @@ class Retrieval:
 
     def _named(self, turn: Turn, query: str) -> list[Document]:
         """Documents with passages that the question is about by their names, of those it may be about."""
+        if not names_a_file(query):
+            return []
         chosen = turn.config.scope
         return [
             document
