@@ -283,19 +283,19 @@ def leases(library):
         ("请总结lease-2023.txt的内容", {"lease-2023.txt"}),
         ("Sum up lease-2023.txt", {"lease-2023.txt"}),
         ("Pets in lease (1).txt?", {"lease (1).txt"}),
-        ("Pets in the flat by my-lease-2024.txt.bak?", set(LEASES)),
-        ("What does the lease say of pets in the flat?", set(LEASES)),
+        ("Pets in the flat by my-lease-2024.txt.bak?", None),
+        ("What does the lease say of pets in the flat?", None),
     ],
 )
 def test_a_question_that_names_a_file_is_answered_from_it(client, session_id, leases, question, searched):
     message = ask(client, session_id, question)
+    if searched is None:
+        assert (len(names(message)), message["notices"]) == (5, [])
+        return
     assert names(message) == searched
-    told = message["notices"]
-    if searched == set(LEASES):
-        assert told == []
-    else:
-        assert told[0].startswith("Only “")
-        assert all(f"“{name}”" in told[0] for name in searched)
+    [told] = message["notices"]
+    assert told.startswith("Only “")
+    assert all(f"“{name}”" in told for name in searched)
 
 
 def test_a_named_file_that_is_not_of_the_chosen_ones_is_not_searched(client, leases):
@@ -308,7 +308,7 @@ def test_a_named_file_that_is_not_of_the_chosen_ones_is_not_searched(client, lea
 def test_a_file_that_could_not_be_read_bounds_no_search(client, session_id, leases):
     upload(client, ("broken.pdf", "no pdf"))
     message = ask(client, session_id, "What does broken.pdf say of pets in the flat?")
-    assert names(message) == set(LEASES)
+    assert len(names(message)) == 5
 
 
 # --- documents that fail ------------------------------------------------------------------
