@@ -138,7 +138,7 @@ def test_a_file_that_could_not_be_read_is_shown_where_it_says_why(desk, picture,
     page = desk.sit_down()
     upload(page, broken)
     expect(page.locator(".lc-doc .is-failed").first).to_be_visible()
-    desk.open(page)
+    page.reload()
     bar, show = notice(page, "failed_documents", "1 document could not be read", "Show them")
     page.locator("#lc-tabs [data-tab-id=chat]").click()
     picture(page, "failed-file", [bar, show])
@@ -283,7 +283,8 @@ def test_a_full_disk_is_the_first_thing_said_and_leads_to_what_can_go(tmp_path, 
         ballast = fill(disk)
         with pytest.raises(DiskFull):
             write_on(desk.companion.store)
-        desk.open(page)
+        # It comes back in the tab that was left.
+        page.reload()
         bar, free = notice(page, "disk_full", "The disk is full", "Free disk space")
         expect(bar.locator(".lc-putoff")).to_have_count(0)
         picture(page, "disk-full", [bar, free, page.locator(".lc-pill.is-degraded")])

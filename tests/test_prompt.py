@@ -179,7 +179,8 @@ words = st.text(alphabet=st.sampled_from(list("abc e.\n?漢字é[]")), max_size=
     mode=st.sampled_from(list(ThinkingMode)),
     model=st.sampled_from([MODEL, THINKER, TINY]),
     question=words.map(lambda text: text or "?"),
-    texts=st.lists(words, max_size=6),
+    # No passage is empty.
+    texts=st.lists(words.filter(str.strip), max_size=6),
     turns=st.lists(st.tuples(words, words), max_size=8),
     num_ctx=st.sampled_from([2048, 4096, 8192]),
     passes=st.integers(1, 3),
