@@ -687,6 +687,13 @@ class ModelInfo:
     def can_think(self) -> bool:
         return "thinking" in self.capabilities
 
+    @property
+    def least_thinking(self) -> Thinking | None:
+        """What to send as `think` for as little of it as there can be; None if it does not know the word."""
+        if not self.can_think:
+            return None
+        return "low" if self.thinks_in_levels else False
+
 
 Thinking = Literal["low", "medium", "high"] | bool
 """How much a model shall think by itself: a level, or on and off, as it understands."""

@@ -7,12 +7,10 @@ backup: the app builds it from the vectors in the database. It does not know how
 from __future__ import annotations
 
 import errno
-import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from companion.backup.archive import DATABASE, ORIGINALS, Reader, reading
@@ -21,6 +19,7 @@ from companion.backup.workshop import workshop
 from companion.config import Settings
 from companion.errors import FULL, BackupUnusable, DatabaseTooNew, DiskFull, InvalidInput, StorageError
 from companion.inference.files import flush, flush_all
+from companion.storage.aside import place_aside
 from companion.storage.folder import LOCK, lock_folder
 from companion.storage.snapshot import is_known, snapshot
 from companion.storage.space import megabytes
@@ -87,7 +86,7 @@ def _put_in_place(fresh: Path, folder: Path, replace: bool) -> Path | None:
     """Give the fresh folder its name; returns where the old content is, if there was any."""
     aside = None
     if replace and _content(folder):
-        aside = _place_aside(folder)
+        aside = place_aside(folder)
         _swap(fresh, folder, aside)
         (aside / LOCK).unlink(missing_ok=True)
     else:
@@ -111,12 +110,6 @@ def _swap(fresh: Path, folder: Path, aside: Path) -> None:
     except OSError:
         aside.rename(folder)
         raise
-
-
-def _place_aside(folder: Path) -> Path:
-    name = f"{folder.name}.before-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
 def _content(folder: Path) -> list[Path]:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from companion.chat.citations import CitationStream
 from companion.chat.days import Days
 from companion.chat.list_question import ListQuestion, Wanted
+from companion.chat.named import spellings
 from companion.chat.turn import Turn, ms_since
 from companion.domain import (
     LISTED,
@@ -158,11 +158,7 @@ def _words(text: str) -> set[str]:
 def _named(shelf: Shelf, name: str) -> Document | None:
     """The document of this name; its folder may be left out."""
     wanted = name.casefold()
-    for document in shelf.documents:
-        whole = " ".join(document.name.casefold().split())
-        if wanted in (whole, PurePath(whole).name):
-            return document
-    return None
+    return next((document for document in shelf.documents if wanted in spellings(document)), None)
 
 
 # --- several documents --------------------------------------------------------------------

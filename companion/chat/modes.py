@@ -54,8 +54,6 @@ def plan_turn(mode: ThinkingMode, model: ModelInfo, passes: int) -> Plan:
 
 
 def _native(model: ModelInfo, thinks: bool, passes: int) -> Thinking | None:
-    if not model.can_think:
-        return None
-    if model.thinks_in_levels:
-        return LEVELS[passes - 1] if thinks else LEVELS[0]
-    return thinks
+    if not thinks or not model.can_think:
+        return model.least_thinking
+    return LEVELS[passes - 1] if model.thinks_in_levels else True

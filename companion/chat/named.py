@@ -27,19 +27,24 @@ def named_in(question: str, documents: Iterable[Document]) -> list[Document]:
 
     Names without an ending like “.pdf” do not count: they may just be words.
     """
-    spellings: dict[str, list[Document]] = {}
+    asked, named = _plain(question), dict[str, list[Document]]()
     for document in documents:
-        name = _plain(document.name)
-        if PurePath(name).suffix:
-            for spelling in {name, PurePath(name).name}:
-                spellings.setdefault(spelling, []).append(document)
-    asked, found = _plain(question), dict[str, Document]()
+        for spelling in spellings(document):
+            if spelling in asked and PurePath(spelling).suffix:
+                named.setdefault(spelling, []).append(document)
+    found: dict[str, Document] = {}
     # The longest first, each letter once: “old notes.txt” does not name “notes.txt”.
-    for spelling in sorted(spellings, key=len, reverse=True):
+    for spelling in sorted(named, key=len, reverse=True):
         asked, times = re.subn(rf"{_BEFORE}{re.escape(spelling)}{_BEHIND}", "\0", asked)
         if times:
-            found |= {document.doc_id: document for document in spellings[spelling]}
+            found |= {document.doc_id: document for document in named[spelling]}
     return list(found.values())
+
+
+def spellings(document: Document) -> set[str]:
+    """The name as people write it, with its folder and without, in lower case."""
+    name = _plain(document.name)
+    return {name, PurePath(name).name}
 
 
 def _plain(text: str) -> str:

@@ -143,7 +143,7 @@ class Retrieval:
             num_ctx=means.window.num_ctx,
             max_tokens=CONDENSE_TOKENS,
             temperature=0.0,
-            think=False if means.model.can_think else None,
+            think=means.model.least_thinking,
         )
         said = ""
         try:

@@ -30,8 +30,8 @@ from companion.inference.known_weights import BUILTIN_CHAT_MODEL
 from companion.inference.ollama import Ollama
 from companion.inference.ollama_embedder import PREFIX as OLLAMA_PREFIX
 from companion.inference.weights import MANIFEST, embedder_here, locate
-from companion.library.originals import left_aside
 from companion.storage import sqlite
+from companion.storage.aside import places_aside
 from companion.storage.folder import LOCK
 from companion.storage.snapshot import has_content, snapshot
 from companion.storage.space import Space
@@ -207,7 +207,7 @@ def look_at_folder(path: Path, *, in_use: bool) -> FolderFacts:
         in_use=in_use,
         leftovers=tuple(sorted(left)),
         blocked=tuple(_blocked(path)),
-        aside=tuple(left_aside(path / "originals")),
+        aside=tuple(places_aside(path / "originals")),
     )
 
 
@@ -234,7 +234,7 @@ def _left_beside(path: Path) -> Iterator[Path]:
     """What a killed `restore` left, and what `restore --replace` set aside."""
     if path.parent.is_dir():
         yield from path.parent.glob(f".{path.name}.*.restoring")
-        yield from path.parent.glob(f"{path.name}.before-*")
+        yield from places_aside(path)
 
 
 def _disk_of(path: Path) -> str | None:

@@ -13,12 +13,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from companion.domain import Document
 from companion.errors import FULL, DiskFull, DocumentTooLarge, StorageError
 from companion.inference.files import flush
+from companion.storage.aside import place_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def set_aside(folder: Path) -> Path | None:
     """
     if not any(folder.glob("*")):
         return None
-    aside = folder.with_name(f"{folder.name}.before-{datetime.now():%Y%m%d-%H%M%S-%f}")
+    aside = place_aside(folder)
     try:
         folder.rename(aside)
     except OSError as error:
@@ -116,11 +116,6 @@ def set_aside(folder: Path) -> Path | None:
             f"{error.strerror or error}."
         ) from error
     return aside
-
-
-def left_aside(folder: Path) -> list[Path]:
-    """Where originals are that were set aside, oldest first."""
-    return sorted(folder.parent.glob(f"{folder.name}.before-*"))
 
 
 def original_name(doc_id: str, content_hash: str, name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from companion.domain import ChatRequest, ModelInfo, Passage, Thinking, Token
+from companion.domain import ChatRequest, ModelInfo, Passage, Token
 from companion.inference.catalog import Catalog
 from companion.quality.invention import MAX_TOKENS, TEMPERATURE, messages, question_of
 
@@ -55,16 +55,10 @@ class Inventor:
             num_ctx=max(window, LEAST_WINDOW),
             max_tokens=MAX_TOKENS + (THOUGHT_TOKENS if model.thinks_in_levels else 0),
             temperature=TEMPERATURE,
-            think=_think(model),
+            think=model.least_thinking,
         )
         said = ""
         async with aclosing(self._catalog.stream(request)) as pieces:
             async for piece in pieces:
                 said += piece.text if isinstance(piece, Token) else ""
         return Invention(question_of(said, passage.text), model.name)
-
-
-def _think(model: ModelInfo) -> Thinking | None:
-    if model.thinks_in_levels:
-        return "low"
-    return False if model.can_think else None

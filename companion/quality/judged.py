@@ -91,9 +91,10 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
             raise InvalidInput(f"{where} has no text; each line is an object with _id and text.")
         key = entry.get("_id")
-        if isinstance(key, bool) or not isinstance(key, (str, int)) or not _text(str(key)):
+        named = isinstance(key, (str, int)) and not isinstance(key, bool)
+        name = _text(str(key)) if named else ""
+        if not name:
             raise InvalidInput(f"{where} has no _id; each line is an object with _id and text.")
-        name = _text(str(key))
         if name in seen:
             raise InvalidInput(f"{where} repeats the _id {name}; each is used once.")
         seen.add(name)
