@@ -92,7 +92,7 @@ words = st.text(alphabet=st.sampled_from(list("abc e.\n7漢é[]")), max_size=60)
     model=st.sampled_from([MODEL, THINKER, TINY]),
     own=words,
     question=words.map(lambda text: text or "?"),
-    texts=st.lists(words, max_size=5),
+    texts=st.lists(words.filter(str.strip), max_size=5),  # No passage is empty.
     turns=st.lists(st.tuples(words, words), max_size=6),
     num_ctx=st.sampled_from([2048, 4096, 8192]),
 )
