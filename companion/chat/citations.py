@@ -124,7 +124,7 @@ class CitationStream:
 
     def _normalise(self, reference: str) -> str:
         numbers = _numbers(reference)
-        if not numbers:
+        if not numbers or _is_interval(reference, numbers):
             return "".join(self._pass_on(each) for each in reference)
         known = [number for number in numbers if number in self._known]
         self._used += [number for number in known if number not in self._used]
@@ -215,6 +215,11 @@ def _numbers(reference: str) -> list[int]:
     return list(found)
 
 
+def _is_interval(reference: str, numbers: Sequence[int]) -> bool:
+    """Passages are counted from one: `[0, 1]` is a range of values. Not what has brackets within."""
+    return 0 in numbers and len(numbers) > 1 and not set(reference[1:-1]) & set(_OPENING)
+
+
 def without_references(text: str) -> str:
     """The text of an earlier answer: its numbers mean nothing in another turn."""
     return _REFERENCE.sub("", text)
@@ -261,9 +266,11 @@ def _sentences(answer: str) -> Iterator[tuple[int, int]]:
     code += _indented(answer, code)
     for match in _SENTENCE.finditer(answer):
         start, stop = match.span()
-        if match[0].startswith(("#", "|")) or any(begin < stop and start < end for begin, end in code):
-            continue
-        yield start, stop
+        touched = [span for span in code if span[0] < stop and start < span[1]]
+        # Code within a sentence is part of it; nothing but code, or a cut through it, is no sentence.
+        whole = all(start <= begin and end <= stop for begin, end in touched) and (start, stop) not in touched
+        if whole and not match[0].startswith(("#", "|")):
+            yield start, stop
 
 
 def _indented(answer: str, fenced: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
