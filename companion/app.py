@@ -325,7 +325,7 @@ def build(
             load_light = load_light or (lambda name: load_embedder(name, settings))
             light = LateEmbedder(lambda: companion.work.light_change.first())
         # One person's words must not move another's ranking.
-        store.documents.words_are_private = settings.mode != "local"
+        store.words.private = settings.mode != "local"
         people, quotas = People(store, settings.mode), Quotas(store, settings)
         space = Space(settings.data_dir, settings.min_free_mb * 1_000_000)
         library = Library(

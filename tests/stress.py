@@ -38,7 +38,7 @@ def hammer(
 
     def read(n: int) -> None:
         store.sessions.messages("ann", f"s{n % writers}", limit=20)
-        store.documents.search_text(["ann"], ["alpha"], 20)
+        store.words.search(["ann"], ["alpha"], 20)
         done.read[n] += 1
         if n == 0:
             done.largest_log = max(done.largest_log, log_size(path))

@@ -661,7 +661,7 @@ def test_an_old_database_is_backed_up_as_it_is_and_brought_up_to_date_at_the_nex
     restore(tmp_path / "kept.zip", settings_of(tmp_path / "new"))
     store = Store.open(tmp_path / "new" / "companion.db")
     try:
-        assert [passage.text for passage in store.documents.passages_any("d")] == ["an old zebra"]
+        assert [passage.text for passage in store.passages.of_anybody("d")] == ["an old zebra"]
         assert store.sessions.messages(LOCAL_OWNER, "s")[0].content == "hello"
     finally:
         store.close()

@@ -37,7 +37,7 @@ class Flood:
 
 
 def before_passages(app, disk):
-    return app.companion.store.documents, "write_passages", 0
+    return app.companion.store.passages, "write", 0
 
 
 def before_vectors(app, disk):

@@ -83,10 +83,10 @@ def test_words_alone_find_the_right_document(tmp_path, question, name):
     house = House(tmp_path, FakeEmbedder())
     house.companion.library.add(LOCAL_OWNER, "other.txt", b"The tower of the sea is painted red.")
     house.add(**TEXTS)
-    documents = house.companion.store.documents
-    terms = search_terms(question, documents.term_frequency, documents.total_passages())
-    best = documents.search_text([LOCAL_OWNER], terms, 1)[0][0]
-    assert documents.passages_by_id([best])[best][1] == name
+    store = house.companion.store
+    terms = search_terms(question, store.words.frequency, store.words.passages())
+    best = store.words.search([LOCAL_OWNER], terms, 1)[0][0]
+    assert store.passages.by_id([best])[best][1] == name
     house.companion.close()
 
 

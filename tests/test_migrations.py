@@ -220,7 +220,7 @@ def test_data_of_every_revision_survives_the_upgrade_and_is_found(path, revision
 
     for _ in range(2):
         store = Store.open(path)
-        assert store.documents.search_text(["local"], ["zebras"], 5)[0][0] == "d:1"
+        assert store.words.search(["local"], ["zebras"], 5)[0][0] == "d:1"
         assert store.sessions.messages("local", "s")[0].content == "hello"
         assert store.embeddings.matrix("e", ["local"])[2].tolist() == [[1.0, 1.0]]
         assert store.settings.load() == {"top_k": 7}

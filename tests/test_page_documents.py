@@ -286,7 +286,7 @@ def test_a_citation_shows_what_was_quoted_between_its_neighbours_and_leads_to_it
     ask(page, "What colour is the lighthouse of Skagen?")
     answered(page)
     sources = desk.companion.store.sessions.messages(LOCAL_OWNER, session_of(page))[-1].sources
-    texts = desk.companion.store.documents.passages_by_id([source.chunk_id for source in sources])
+    texts = desk.companion.store.passages.by_id([source.chunk_id for source in sources])
     number = next(source.number for source in sources if "green" in texts[source.chunk_id][0].text)
     citation = f"{CITATION}[href$='-{number}']"
     page.locator(citation).focus()

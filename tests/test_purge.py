@@ -240,7 +240,7 @@ def test_others_write_while_words_are_forgotten_and_nothing_of_theirs_is_lost(ap
         writer.join()
     in_order(companion)
     assert files_with(companion) == []
-    found = companion.store.documents.search_text([LOCAL_OWNER], ["zebra"], 1000)
+    found = companion.store.words.search([LOCAL_OWNER], ["zebra"], 1000)
     assert len(found) == len(written)
 
 

@@ -183,9 +183,8 @@ def test_where_several_people_come_in_a_question_is_made_of_the_same_words(house
     for house in (alone, shared):
         house.add(*TOPICS)
         house.ready()
-        documents = house.companion.store.documents
         made.append(until(lambda of=house: len(found := of.questions()) == len(TOPICS) and found, 60))
-        assert documents.words_are_private is (house is shared)
+        assert house.companion.store.words.private is (house is shared)
     shared.companion.close()
     assert {each.question for each in made[0]} == {each.question for each in made[1]}
 

@@ -70,7 +70,7 @@ def passages_of(doc_id, *texts):
 def keep(store, doc_id, *texts, owner="ann", name="notes.md", content_hash="hash"):
     store.documents.add(document(doc_id, owner, name, content_hash))
     passages = passages_of(doc_id, *texts)
-    store.documents.write_passages(doc_id, "markdown", ["a note"], passages)
+    store.passages.write(doc_id, "markdown", ["a note"], passages)
     store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
     return passages
 
@@ -82,7 +82,7 @@ def embed(store, passages, value=1.0, windows=1):
 
 
 def found(store, *terms, owners=("ann",), limit=10, doc_ids=None):
-    return [chunk_id for chunk_id, _ in store.documents.search_text(owners, terms, limit, doc_ids)]
+    return [chunk_id for chunk_id, _ in store.words.search(owners, terms, limit, doc_ids)]
 
 
 # --- conversations ----------------------------------------------------------------------
@@ -242,13 +242,13 @@ def test_a_document_comes_back_as_it_was_given(store):
     stored = store.documents.add(document("d"))
     assert stored == document("d")
     passages = passages_of("d", "one", "two", "one")
-    store.documents.write_passages("d", "markdown", ["a note"], passages)
+    store.passages.write("d", "markdown", ["a note"], passages)
     assert store.documents.unfinished() == [store.documents.get("ann", "d")]
     store.documents.set_state("d", DocumentState.FAILED, "It is broken.")
     kept = store.documents.get("ann", "d")
     assert (kept.source_type, kept.notes, kept.passages) == ("markdown", ("a note",), 3)
     assert (kept.state, kept.error) == (DocumentState.FAILED, "It is broken.")
-    assert store.documents.passages("ann", "d") == passages
+    assert store.passages.of("ann", "d") == passages
     assert store.documents.unfinished() == []
     assert store.documents.list("ann") == store.documents.find("ann", "notes.md") == [kept]
     assert store.documents.find("ann", "other.md") == store.documents.find("bob", "notes.md") == []
@@ -262,9 +262,9 @@ def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
     )
     assert (document.state, document.name, document.passages) == (DocumentState.READING, "new.md", 3)
     new = passages_of("d", "intro", "gamma", "alpha")
-    store.documents.write_passages("d", "markdown", [], new)
+    store.passages.write("d", "markdown", [], new)
 
-    assert store.documents.passages("ann", "d") == new
+    assert store.passages.of("ann", "d") == new
     assert ids(store, "ann") == {(new[1].chunk_id, 0), (new[2].chunk_id, 0)}
     assert store.embeddings.missing(LIGHT, "d") == [new[0]]
     assert found(store, "beta") == []
@@ -275,15 +275,15 @@ def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
 def test_writing_the_same_passages_again_changes_nothing(store):
     passages = keep(store, "d", "alpha", "beta")
     embed(store, passages)
-    store.documents.write_passages("d", "markdown", [], passages)
-    assert store.documents.passages("ann", "d") == passages
+    store.passages.write("d", "markdown", [], passages)
+    assert store.passages.of("ann", "d") == passages
     assert store.embeddings.missing(LIGHT, "d") == []
 
 
 def test_passages_of_a_document_that_has_gone_are_refused(store):
     with pytest.raises(NotFound):
-        store.documents.write_passages("d", "text", [], passages_of("d", "alpha"))
-    assert store.documents.total_passages() == 0
+        store.passages.write("d", "text", [], passages_of("d", "alpha"))
+    assert store.words.passages() == 0
 
 
 def test_a_deleted_document_is_hidden_until_it_is_restored(store):
@@ -292,15 +292,15 @@ def test_a_deleted_document_is_hidden_until_it_is_restored(store):
     store.documents.mark_deleted("ann", "d", NOW)
     store.documents.mark_deleted("ann", "d", NOW + timedelta(hours=1))
     assert store.documents.list("ann") == store.documents.find("ann", "notes.md") == []
-    assert store.documents.passages_by_id([passages[0].chunk_id]) == {}
+    assert store.passages.by_id([passages[0].chunk_id]) == {}
     assert found(store, "alpha") == []
     assert store.embeddings.matrix(LIGHT, ["ann"])[0] == []
     assert ids(store, "ann") == set()
     assert store.documents.totals(["ann"]).passages == 0
     for hidden in (
         lambda: store.documents.get("ann", "d"),
-        lambda: store.documents.passages("ann", "d"),
-        lambda: store.documents.passage("ann", passages[0].chunk_id),
+        lambda: store.passages.of("ann", "d"),
+        lambda: store.passages.get("ann", passages[0].chunk_id),
     ):
         with pytest.raises(NotFound):
             hidden()
@@ -322,16 +322,16 @@ def test_a_deleted_document_is_hidden_until_it_is_restored(store):
 def test_neighbours_stand_around_a_passage_in_order(store):
     passages = keep(store, "d", "a", "b", "c", "d")
     keep(store, "e", "x", "y", "z")
-    assert store.documents.neighbours(passages[1].chunk_id) == [passages[0], passages[2]]
-    assert store.documents.neighbours(passages[2].chunk_id, before=0, after=2) == passages[3:]
-    assert store.documents.neighbours("nothing") == []
+    assert store.passages.neighbours(passages[1].chunk_id) == [passages[0], passages[2]]
+    assert store.passages.neighbours(passages[2].chunk_id, before=0, after=2) == passages[3:]
+    assert store.passages.neighbours("nothing") == []
 
 
 def test_many_passages_are_found_by_id_at_once(store):
     passages = keep(store, "d", *(f"text {n}" for n in range(1200)), name="big.md")
     embed(store, passages)
     ids = [passage.chunk_id for passage in passages]
-    assert store.documents.passages_by_id(ids) == {p.chunk_id: (p, "big.md") for p in passages}
+    assert store.passages.by_id(ids) == {p.chunk_id: (p, "big.md") for p in passages}
     assert store.embeddings.vectors(LIGHT, ids).keys() == set(ids)
     assert len(found(store, "text", limit=5000, doc_ids=["d", *ids])) == 1200
 
@@ -339,8 +339,8 @@ def test_many_passages_are_found_by_id_at_once(store):
 def test_everybody_reads_the_sample_library(store):
     passages = keep(store, "d", "alpha", owner=SAMPLE_OWNER)
     assert store.documents.get("ann", "d").owner == SAMPLE_OWNER
-    assert store.documents.passages("ann", "d") == passages
-    assert store.documents.passage("ann", passages[0].chunk_id)[0] == passages[0]
+    assert store.passages.of("ann", "d") == passages
+    assert store.passages.get("ann", passages[0].chunk_id)[0] == passages[0]
     assert store.documents.list("ann") == []
     with pytest.raises(NotFound):
         store.documents.mark_deleted("ann", "d", NOW)
@@ -366,12 +366,12 @@ def test_a_new_version_is_finished_or_taken_back_only_while_it_is_the_newest(sto
 
 
 DOCUMENT_CALLS = {
-    "get": lambda s, p: s.get("bob", "d"),
-    "passages": lambda s, p: s.passages("bob", "d"),
-    "passage": lambda s, p: s.passage("bob", p.chunk_id),
-    "mark_deleted": lambda s, p: s.mark_deleted("bob", "d", NOW),
-    "restore": lambda s, p: s.restore("bob", "d", NOW, "x"),
-    "replace_content": lambda s, p: s.replace_content(
+    "get": lambda s, p: s.documents.get("bob", "d"),
+    "passages": lambda s, p: s.passages.of("bob", "d"),
+    "passage": lambda s, p: s.passages.get("bob", p.chunk_id),
+    "mark_deleted": lambda s, p: s.documents.mark_deleted("bob", "d", NOW),
+    "restore": lambda s, p: s.documents.restore("bob", "d", NOW, "x"),
+    "replace_content": lambda s, p: s.documents.replace_content(
         "bob", "d", name="x", source_path=None, content_hash="x", size=1
     ),
 }
@@ -383,7 +383,7 @@ def test_a_document_of_somebody_else_does_not_exist(store, call):
     embed(store, [passage])
     before = store.documents.get("ann", "d")
     with pytest.raises(NotFound, match=r"^There is no such (document|passage)\.$"):
-        call(store.documents, passage)
+        call(store, passage)
     assert store.documents.get("ann", "d") == before
     assert store.documents.list("bob") == store.documents.find("bob", "notes.md") == []
     assert store.documents.totals(["bob"]).passages == 0
@@ -398,7 +398,7 @@ def test_a_document_of_somebody_else_does_not_exist(store, call):
 
 def test_the_better_match_comes_first(store):
     first, second, _ = keep(store, "d", "a plain apple", "apple apple orchard", "nothing of it")
-    hits = store.documents.search_text(["ann"], ["apples"], 10)
+    hits = store.words.search(["ann"], ["apples"], 10)
     assert [chunk_id for chunk_id, _ in hits] == [second.chunk_id, first.chunk_id]
     assert hits[0][1] > hits[1][1] > 0
     assert found(store, "apple", limit=1) == [second.chunk_id]
@@ -418,23 +418,23 @@ def test_words_are_found_in_the_scope_only(store):
 
 
 def test_whether_a_word_is_common_is_told_of_the_owners_own_passages_alone(store):
-    store.documents.words_are_private = True
+    store.words.private = True
     keep(store, "mine", "owl and newt", "owl and newt", "owl", "vole")
     keep(store, "theirs", *["vole"] * 5, *["owl"] * 5, owner="bob")
     for most in range(6):
         for word, own in (("owl", 3), ("newt", 2), ("vole", 1), ("heron", 0)):
-            counted = store.documents.term_frequency(word, ["ann"], most)
+            counted = store.words.frequency(word, ["ann"], most)
             assert (counted > most) == (own > most)
-    assert store.documents.term_frequency("owl", ["ann"]) == 3
-    assert store.documents.total_passages(["ann"]) == 4
+    assert store.words.frequency("owl", ["ann"]) == 3
+    assert store.words.passages(["ann"]) == 4
 
 
 def test_words_are_counted_with_their_forms(store):
     keep(store, "d", "connect", "connected and connecting", "café", "other")
-    assert store.documents.term_frequency("connections") == 2
-    assert store.documents.term_frequency("cafe") == 1
-    assert store.documents.term_frequency("?") == store.documents.term_frequency("nowhere") == 0
-    assert store.documents.total_passages() == store.documents.totals(["ann"]).passages == 4
+    assert store.words.frequency("connections") == 2
+    assert store.words.frequency("cafe") == 1
+    assert store.words.frequency("?") == store.words.frequency("nowhere") == 0
+    assert store.words.passages() == store.documents.totals(["ann"]).passages == 4
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_hostile_words_are_only_words(store, term):
 def test_a_quote_in_a_word_does_not_start_another(store):
     keep(store, "d", "zebra")
     assert found(store, 'x" OR "zebra') == []
-    assert store.documents.term_frequency('x" OR "zebra') == 0
+    assert store.words.frequency('x" OR "zebra') == 0
 
 
 def test_ten_thousand_words_are_searched(store):
@@ -494,8 +494,8 @@ QUICK = hypothesis_settings(max_examples=150, deadline=None, suppress_health_che
 def test_no_text_breaks_the_search(shared_store, terms):
     assert "zebra" in " ".join(terms).lower() or found(shared_store, *terms, "zebra")
     for term in terms:
-        assert shared_store.documents.term_frequency(term) >= 0
-        shared_store.documents.search_text([term], [term], 5, [term])
+        assert shared_store.words.frequency(term) >= 0
+        shared_store.words.search([term], [term], 5, [term])
 
 
 @QUICK
@@ -517,7 +517,7 @@ def test_any_text_can_be_stored(shared_store, content, thinking, name):
 def test_any_text_can_be_a_passage(store):
     keep(store, "d", "zebra \ud800 \0 here", name="n\ud800\0.md")
     assert store.documents.get("ann", "d").name == "n\ufffd.md"
-    assert store.documents.passages("ann", "d")[0].text == "zebra \ufffd  here"
+    assert store.passages.of("ann", "d")[0].text == "zebra \ufffd  here"
     assert len(found(store, "here")) == 1
 
 
@@ -556,7 +556,7 @@ def test_a_saved_vector_replaces_the_old_one(store):
 
 def test_vectors_of_a_passage_deleted_meanwhile_are_left_out(store):
     passages = keep(store, "d", "alpha", "beta")
-    store.documents.write_passages("d", "markdown", [], passages[:1])
+    store.passages.write("d", "markdown", [], passages[:1])
     embed(store, passages)
     assert ids(store, "ann") == {(passages[0].chunk_id, 0)}
 
@@ -621,7 +621,7 @@ def test_a_purged_document_leaves_no_word_in_any_file(store, path):
         content_hash="hvnqzdk",
     )
     embed(store, passages)
-    store.documents.write_passages("gone", "markdown", ["ybkzxwp"], passages[:40])
+    store.passages.write("gone", "markdown", ["ybkzxwp"], passages[:40])
     keep(store, "kept2", *filler[30:])
     with sqlite3.connect(path) as other:
         other.execute(

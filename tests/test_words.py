@@ -56,11 +56,9 @@ class Shelf:
         self.raw.commit()
 
     def ask(self, question, owners=("local",)):
-        documents = self.store.documents
-        terms = search_terms(
-            question, lambda term: documents.term_frequency(term, owners), documents.total_passages(owners)
-        )
-        return [chunk_id for chunk_id, _ in documents.search_text(owners, terms, 50)]
+        words = self.store.words
+        terms = search_terms(question, lambda term: words.frequency(term, owners), words.passages(owners))
+        return [chunk_id for chunk_id, _ in words.search(owners, terms, 50)]
 
     def index(self):
         """Everything that the full text holds."""
@@ -153,7 +151,7 @@ def test_every_word_of_a_text_finds_it(tmp_path_factory, text):
     shelf.put(it=text)
     for word in words_in(text):
         if any(map(str.isalnum, word)):
-            assert shelf.store.documents.search_text(["local"], [word], 5), word
+            assert shelf.store.words.search(["local"], [word], 5), word
     shelf.close()
 
 
@@ -181,12 +179,12 @@ def test_after_changes_the_full_text_holds_what_one_made_anew_holds(tmp_path_fac
 
 def test_with_several_people_the_same_passages_are_found_of_ones_own_only(shelf):
     shelf.put(**SPACELESS["passages"])
-    shelf.store.documents.words_are_private = True
+    shelf.store.words.private = True
     for question, right in SPACELESS["questions"]:
         assert shelf.ask(question)[0] == right, question
     assert shelf.ask("咖啡机的保修期", owners=("somebody",)) == []
-    assert shelf.store.documents.term_frequency("茶", ["local"]) == 2
-    assert shelf.store.documents.term_frequency("茶", ["somebody"]) == 0
+    assert shelf.store.words.frequency("茶", ["local"]) == 2
+    assert shelf.store.words.frequency("茶", ["somebody"]) == 0
 
 
 def test_words_of_both_kinds_are_weighed_together(shelf):

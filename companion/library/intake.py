@@ -208,10 +208,10 @@ class Intake:
             passages = identified(doc_id, cut(reading))
         except DocumentError as error:
             return self._failed(document, error)
-        gone = {p.chunk_id for p in self._store.documents.passages_any(doc_id)}
+        gone = {p.chunk_id for p in self._store.passages.of_anybody(doc_id)}
         gone.difference_update(p.chunk_id for p in passages)
         leaving = self._layers.vector_ids(list(gone))
-        self._store.documents.write_passages(doc_id, reading.source_type, reading.notes, passages)
+        self._store.passages.write(doc_id, reading.source_type, reading.notes, passages)
         self._store.layers.forget_trouble(doc_id)
         self._layers.forget(document.owner, leaving)
         self._layers.changed()

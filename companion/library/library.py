@@ -94,7 +94,7 @@ class Library:
         self.layers = Layers(store, index, light)
         self.deep_reader: Callable[[], Embedder | None] = lambda: None
         """Who reads questions in a deep space, if anybody does just now."""
-        self._search = Search(store.documents, self.layers, lambda: self.deep_reader())
+        self._search = Search(store, self.layers, lambda: self.deep_reader())
         self._intake = Intake(
             store,
             self.layers,
@@ -190,7 +190,7 @@ class Library:
         totals = self.totals(owner)
         known = self._foreign.get(owner)
         if known is None or known[0] != totals:
-            texts = self._store.documents.beginnings(owner, BEGINNINGS, BEGINNING)
+            texts = self._store.passages.beginnings(owner, BEGINNINGS, BEGINNING)
             if len(self._foreign) >= OWNERS_KNOWN:
                 self._foreign.clear()
             self._foreign[owner] = known = totals, foreign_share(texts) >= MANY_FOREIGN
@@ -200,19 +200,19 @@ class Library:
         return self._store.documents.get(owner, doc_id)
 
     def passages(self, owner: str, doc_id: str) -> list[Passage]:
-        return self._store.documents.passages(owner, doc_id)
+        return self._store.passages.of(owner, doc_id)
 
     def openings(self, owner: str, source_type: str) -> dict[str, str]:
         """The text that each document of a kind begins with, by its id."""
-        return self._store.documents.openings(owner, source_type)
+        return self._store.passages.openings(owner, source_type)
 
     def passage(self, owner: str, chunk_id: str) -> tuple[Passage, Document]:
-        return self._store.documents.passage(owner, chunk_id)
+        return self._store.passages.get(owner, chunk_id)
 
     def neighbours(self, owner: str, chunk_id: str, before: int = 1, after: int = 1) -> list[Passage]:
         """The passages around one, without it, in order."""
         self.passage(owner, chunk_id)
-        return self._store.documents.neighbours(chunk_id, before, after)
+        return self._store.passages.neighbours(chunk_id, before, after)
 
     def original(self, owner: str, doc_id: str) -> Path:
         """The file as it was given."""
@@ -274,7 +274,7 @@ class Library:
         with self._lock.between_ingests() as free:
             if not free:
                 return False
-            chunk_ids = [p.chunk_id for p in self._store.documents.passages_any(document.doc_id)]
+            chunk_ids = [p.chunk_id for p in self._store.passages.of_anybody(document.doc_id)]
             leaving = self.layers.vector_ids(chunk_ids)
             if not self._store.documents.purge(document.doc_id, before):
                 return False

@@ -21,7 +21,7 @@ from companion.library import ranking
 if TYPE_CHECKING:
     from companion.domain import Vectors
     from companion.library.layer import Layer, Scope
-    from companion.storage.documents import DocumentStore
+    from companion.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ class PassageRetriever(BaseRetriever):
     Chroma keeps no text, so LlamaIndex's own `ChromaVectorStore` would return empty nodes.
     """
 
-    def __init__(self, documents: DocumentStore, scope: Scope, top_k: int) -> None:
+    def __init__(self, store: Store, scope: Scope, top_k: int) -> None:
         super().__init__()
-        self._documents = documents
+        self._store = store
         self._scope = scope
         self._top_k = top_k
         self.found: dict[str, tuple[Passage, str]] = {}
@@ -49,7 +49,7 @@ class PassageRetriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self.ranking = self.rank(query_bundle.query_str)
         best = ranking.top(self.ranking, self._top_k)
-        known = self._documents.passages_by_id(list(best))
+        known = self._store.passages.by_id(list(best))
         # A passage may have gone since it was ranked.
         kept = [key for key in best if key in known]
         self.found = {key: known[key] for key in kept}
@@ -65,29 +65,27 @@ class LexicalRetriever(PassageRetriever):
     """BM25 over stemmed words (SQLite FTS5)."""
 
     def rank(self, question: str) -> dict[str, float]:
-        documents, scope = self._documents, self._scope
-        total = documents.total_passages(scope.owners)
+        words, scope = self._store.words, self._scope
+        total = words.passages(scope.owners)
         most = int(max(tuning.COMMON_SHARE * total, tuning.COMMON_FLOOR))
-        terms = ranking.search_terms(
-            question, lambda term: documents.term_frequency(term, scope.owners, most), total
-        )
+        terms = ranking.search_terms(question, lambda term: words.frequency(term, scope.owners, most), total)
         if not terms:
             return {}
-        return dict(documents.search_text(scope.owners, terms, tuning.DEPTH, scope.doc_ids))
+        return dict(words.search(scope.owners, terms, tuning.DEPTH, scope.doc_ids))
 
 
 class VectorRetriever(PassageRetriever):
     """Cosine in one layer. Raises `EmbedderError` while its embedder cannot embed a question."""
 
     def __init__(
-        self, documents: DocumentStore, scope: Scope, top_k: int, layer: Layer, embedder: Embedder | None
+        self, store: Store, scope: Scope, top_k: int, layer: Layer, embedder: Embedder | None
     ) -> None:
         """`embedder` None: of a space that never sees a question, only feedback."""
-        super().__init__(documents, scope, top_k)
+        super().__init__(store, scope, top_k)
         self._layer = layer
         self._embedder = embedder
         # Deleted documents stay in the index until they are purged.
-        self._hidden = documents.hidden()
+        self._hidden = store.documents.hidden()
         self.question: Vectors | None = None
         """The last question's vector."""
 
@@ -138,17 +136,17 @@ class HybridRetriever(PassageRetriever):
 
     def __init__(
         self,
-        documents: DocumentStore,
+        store: Store,
         scope: Scope,
         top_k: int,
         layer: Layer,
         embedder: Embedder,
         deep: Deep | None = None,
     ) -> None:
-        super().__init__(documents, scope, top_k)
-        self._lexical = LexicalRetriever(documents, scope, top_k)
-        self._light = VectorRetriever(documents, scope, top_k, layer, embedder)
-        self._deep = VectorRetriever(documents, scope, top_k, deep.layer, deep.embedder) if deep else None
+        super().__init__(store, scope, top_k)
+        self._lexical = LexicalRetriever(store, scope, top_k)
+        self._light = VectorRetriever(store, scope, top_k, layer, embedder)
+        self._deep = VectorRetriever(store, scope, top_k, deep.layer, deep.embedder) if deep else None
         # In a partly deep library a direct question loses up to .011 on nq-utd; feedback does not.
         self._direct = self._deep if deep and deep.whole and deep.embedder else None
         self._whole = deep is not None and deep.whole

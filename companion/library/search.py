@@ -16,7 +16,7 @@ from companion.library.layers import Layers
 
 if TYPE_CHECKING:
     from companion.library.retriever import HybridRetriever
-    from companion.storage.documents import DocumentStore
+    from companion.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,9 @@ class ScopeSummary:
 class Search:
     """Asks the documents of all owners, each for themselves."""
 
-    def __init__(
-        self, documents: DocumentStore, layers: Layers, deep_reader: Callable[[], Embedder | None]
-    ) -> None:
+    def __init__(self, store: Store, layers: Layers, deep_reader: Callable[[], Embedder | None]) -> None:
         """`deep_reader` is who reads questions in a deep space, if anybody does just now."""
-        self._documents = documents
+        self._store = store
         self._layers = layers
         self._deep_reader = deep_reader
 
@@ -62,11 +60,11 @@ class Search:
         return Scope((SAMPLE_OWNER if self.uses_samples(owner) else owner,))
 
     def uses_samples(self, owner: str) -> bool:
-        return not self._documents.has_passages(owner)
+        return not self._store.passages.has_any(owner)
 
     def summary(self, owner: str, doc_ids: Sequence[str] | None) -> ScopeSummary:
-        own = self._documents.totals((owner,), doc_ids)
-        samples = self._documents.totals((SAMPLE_OWNER,), doc_ids)
+        own = self._store.documents.totals((owner,), doc_ids)
+        samples = self._store.documents.totals((SAMPLE_OWNER,), doc_ids)
         if doc_ids is None:
             searched = own if own.passages else samples
             return ScopeSummary(searched.searchable, searched.passages, not own.passages, False, 0)
@@ -83,7 +81,7 @@ class Search:
 
         light, deep = self._layers.serving, self._layers.deep_for(scope, embed_deep)
         return HybridRetriever(
-            self._documents,
+            self._store,
             scope,
             top_k,
             light.layer,

@@ -69,11 +69,11 @@ def _retrievers(
         VectorRetriever,
     )
 
-    documents, light = store.documents, library.layers.serving
+    light = library.layers.serving
     deep = library.layers.deep_for(scope, embed_deep)
-    parts = (documents, scope, TOP_K, light.layer, light.embedder)
+    parts = (store, scope, TOP_K, light.layer, light.embedder)
     found: dict[Method, PassageRetriever] = {
-        Method.LEXICAL: LexicalRetriever(documents, scope, TOP_K),
+        Method.LEXICAL: LexicalRetriever(store, scope, TOP_K),
         Method.LIGHT: VectorRetriever(*parts),
         Method.HYBRID: PlainHybridRetriever(*parts),
         Method.FEEDBACK: HybridRetriever(*parts),

@@ -123,7 +123,7 @@ class Study:
         if not self._wanted():
             raise Conflict(OFF)
         whose = self.library_of(owner)
-        if not self._store.documents.has_passages(whose):
+        if not self._store.passages.has_any(whose):
             raise Conflict(NO_DOCUMENTS)
         self._asked[whose] = self._clock()
         self._trouble.pop(whose, None)
@@ -204,7 +204,7 @@ class Study:
 
     def _libraries(self) -> list[str]:
         owners = [owner for owner in self._store.documents.owners() if owner != SAMPLE_OWNER]
-        own = [owner for owner in owners if self._store.documents.has_passages(owner)]
+        own = [owner for owner in owners if self._store.passages.has_any(owner)]
         return own or [SAMPLE_OWNER]
 
     def _is_in_need(self, owner: str) -> bool:
@@ -316,15 +316,15 @@ class Study:
         return 0.0
 
     def _question_without(self, passage: Passage) -> str | None:
-        documents = self._store.documents
+        words = self._store.words
         try:
-            owners = (documents.get_any(passage.doc_id).owner,)
+            owners = (self._store.documents.get_any(passage.doc_id).owner,)
         except NotFound:
             return None
         return question_from(
             passage.text,
-            lambda word: documents.term_frequency(word, owners),
-            documents.total_passages(owners),
+            lambda word: words.frequency(word, owners),
+            words.passages(owners),
         )
 
     def _keep(self, passage: Passage, question: str | None, made_by: str | None) -> None:

@@ -95,8 +95,7 @@ class ThrowAwayLibrary:
             self._progress("documents read", done, len(corpus))
             self._add(name, text)
         self._progress("documents read", len(corpus), len(corpus))
-        documents = self._store.documents
-        self._retrievers[Method.LEXICAL] = lambda top_k: LexicalRetriever(documents, SCOPE, top_k)
+        self._retrievers[Method.LEXICAL] = lambda top_k: LexicalRetriever(self._store, SCOPE, top_k)
 
     def embed(self, light: Embedder, deep: DeepEmbedder | None, reader: Embedder | None = None) -> None:
         """Fill the light layer, and the deep one if there is an embedder for it. `reader`: who reads
@@ -108,22 +107,22 @@ class ThrowAwayLibrary:
             VectorRetriever,
         )
 
-        documents, layers = self._store.documents, Layers(self._store, self._index, light)
+        store, layers = self._store, Layers(self._store, self._index, light)
         # Open meanwhile, as in the app.
         layers.open(lambda: True)
         known = CachedEmbedder(light, VectorCache(self._cache, light.identity))
         layers.light.fill(known, LOCAL_OWNER, self.all_passages, self._heard("passages in the light layer"))
         self._retrievers |= {
-            Method.LIGHT: lambda top_k: VectorRetriever(documents, SCOPE, top_k, layers.light, light),
-            Method.HYBRID: lambda top_k: PlainHybridRetriever(documents, SCOPE, top_k, layers.light, light),
-            Method.FEEDBACK: lambda top_k: HybridRetriever(documents, SCOPE, top_k, layers.light, light),
+            Method.LIGHT: lambda top_k: VectorRetriever(store, SCOPE, top_k, layers.light, light),
+            Method.HYBRID: lambda top_k: PlainHybridRetriever(store, SCOPE, top_k, layers.light, light),
+            Method.FEEDBACK: lambda top_k: HybridRetriever(store, SCOPE, top_k, layers.light, light),
         }
         if deep is not None:
             self._deepen(layers, deep)
             found = layers.deep_for(SCOPE, deep.identity.name)
 
             def over(space: Deep | None) -> Callable[[int], PassageRetriever]:
-                return lambda top_k: HybridRetriever(documents, SCOPE, top_k, layers.light, light, space)
+                return lambda top_k: HybridRetriever(store, SCOPE, top_k, layers.light, light, space)
 
             self._retrievers[Method.DEEP] = over(Deep(*found) if found else None)
             self._retrievers[Method.DIRECT] = over(Deep(*found, reader) if found else None)
@@ -149,7 +148,7 @@ class ThrowAwayLibrary:
             )
         )  # fmt: skip
         passages = identified(doc_id, cut(Reading("text", (Section(text),))))
-        self._store.documents.write_passages(doc_id, "text", (), passages)
+        self._store.passages.write(doc_id, "text", (), passages)
         self._store.documents.finish(doc_id, doc_id)
         self.passages[name] = passages
 

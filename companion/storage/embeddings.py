@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 from companion.domain import EmbedderIdentity, Passage
 from companion.errors import InvalidInput
 from companion.storage.database import Database
-from companion.storage.passages import PASSAGE, to_passage
+from companion.storage.passage_rows import PASSAGE, to_passage
 from companion.storage.tables import CleanText, among, document_chunks, documents, embedders, embeddings
 
 _HALF = np.dtype("<f2")

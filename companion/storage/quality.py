@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, insert, select
 
 from companion.domain import Figures, KnownItem, Measurement, Passage, Place
 from companion.storage.database import Database
-from companion.storage.passages import PASSAGE, to_passage
+from companion.storage.passage_rows import PASSAGE, to_passage
 from companion.storage.tables import (
     AnyRow,
     among,

@@ -14,11 +14,13 @@ from companion.storage.embeddings import EmbeddingStore
 from companion.storage.fulltext import forget_some_words, forgotten, owed_forgetting
 from companion.storage.index_runs import IndexRunStore
 from companion.storage.layers import LayerStore
+from companion.storage.passages import PassageStore
 from companion.storage.quality import QualityStore
 from companion.storage.sessions import SessionStore
 from companion.storage.settings import SettingStore
 from companion.storage.users import UserStore
 from companion.storage.visitors import VisitorStore
+from companion.storage.words import WordStore
 
 
 class Store:
@@ -28,6 +30,8 @@ class Store:
         self._database = database
         self.sessions = SessionStore(database)
         self.documents = DocumentStore(database)
+        self.passages = PassageStore(database)
+        self.words = WordStore(database)
         self.embeddings = EmbeddingStore(database)
         self.layers = LayerStore(database)
         self.index_runs = IndexRunStore(database)

@@ -51,7 +51,7 @@ def fill(store: Store, identity, rng: np.random.Generator) -> list[str]:
             texts.append(text)
             key = f"{doc_id}:{index}"
             passages.append(Passage(key, doc_id, index, text, key, Place(), 500))
-        store.documents.write_passages(doc_id, "text", (), passages)
+        store.passages.write(doc_id, "text", (), passages)
         store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
         rows = centres[rng.integers(0, 200, PER_DOCUMENT * WINDOWS)] + rng.normal(
             size=(PER_DOCUMENT * WINDOWS, identity.dimension)
@@ -81,9 +81,9 @@ def run() -> list[str]:
     questions = [f"What about {each[3]} {each[4]} and {each[20]} in {each[50]}?" for each in words]
     times = [library.search(LOCAL_OWNER, question).took_ms for question in questions]
     # As where several people come in: how rare a word is, is counted within the owner's passages.
-    store.documents.words_are_private = True
+    store.words.private = True
     private = [library.search(LOCAL_OWNER, question).took_ms for question in questions]
-    store.documents.words_are_private = False
+    store.words.private = False
     library.layers.light.serving = False
     exact = [library.search(LOCAL_OWNER, f"the {NOUNS[i % 14]} number {i}").took_ms for i in range(30)][5:]
     library.close()

@@ -38,7 +38,7 @@ WORDS = st.lists(st.sampled_from("bee lava owl harbour lamp whale tea moss".spli
 NAMES = st.sampled_from(["one.txt", "two.txt", "three.txt", "four.txt", "five.txt"])
 DEEP = ("deep-bag", "deeper-bag")
 STEPS = st.sampled_from([
-    "documents.add", "documents.replace_content", "documents.write_passages", "documents.finish",
+    "documents.add", "documents.replace_content", "passages.write", "documents.finish",
     "documents.purge", "embeddings.save", "index.upsert", "index.delete", "index.drop", "index.set_aside",
     "index.connect", "layers.put_in_force", "settings.save", "originals.remove_others",
 ])  # fmt: skip

@@ -83,7 +83,7 @@ def add_passages(store, doc_id, count):
     )  # fmt: skip
     texts = [f"{doc_id} keeps the secret word{number}" for number in range(count)]
     found = [passage(number, text, doc=doc_id) for number, text in enumerate(texts)]
-    store.documents.write_passages(doc_id, "text", (), found)
+    store.passages.write(doc_id, "text", (), found)
     store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
     return found
 
