@@ -59,18 +59,18 @@ def main(
     commands.add_parser("serve", parents=[shared], help="serve the page and the HTTP interface")
     commands.add_parser("migrate", parents=[shared], help="bring the database to this version's tables")
     ingest = commands.add_parser("ingest", parents=[shared], help="add documents to the library")
-    ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    ingest.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file to add")
     search = commands.add_parser("search", parents=[shared], help="find passages")
-    search.add_argument("query", metavar="QUERY")
+    search.add_argument("query", metavar="QUERY", help="words or a question")
     quality.add_arguments(
         commands.add_parser("evaluate", parents=[shared], help="measure search on a judged set")
     )
     backup = commands.add_parser(
         "backup", parents=[shared], help="write everything that matters into one file"
     )
-    backup.add_argument("file", type=Path, metavar="FILE")
+    backup.add_argument("file", type=Path, metavar="FILE", help="the file to write")
     restore = commands.add_parser("restore", parents=[shared], help="make a backup the data folder")
-    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("file", type=Path, metavar="FILE", help="the backup to read")
     restore.add_argument("--replace", action="store_true", help="set aside what is in the data folder")
     doctor = commands.add_parser("doctor", parents=[shared], help="say what is fine, what is not, what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")

@@ -1,4 +1,4 @@
-"""What can be set, with defaults and ranges; the only reader of the environment.
+"""What can be set, with defaults and ranges; read from the environment.
 
 Knows names, units and limits of settings. It does not know what they do.
 """
@@ -98,9 +98,7 @@ class Settings(BaseSettings):
         int, Field(ge=2048, le=1_048_576, description="Largest context window asked of a model, in tokens")
     ] = 16384
     answer_tokens: Annotated[int, Field(ge=64, le=32768, description="Longest answer, in tokens")] = 1024
-    temperature: Annotated[
-        float, Field(ge=0, le=2, description="Sampling temperature of new sessions, 0 to 2")
-    ] = 0.2
+    temperature: Annotated[float, Field(ge=0, le=2, description="Sampling temperature of new sessions")] = 0.2
     system_prompt: Annotated[
         str,
         Field(max_length=4000, description="What new sessions tell the model beside our rules"),

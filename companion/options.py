@@ -79,6 +79,7 @@ def _is_union(annotation: object) -> bool:
 def _help(field: FieldInfo) -> str:
     limits = _limits(field)
     between = f", {limits[0]} to {limits[1]}" if limits else ""
+    what, mark, more = (field.description or "").partition(";")
     default = field.get_default(call_default_factory=True)
     shown = default.value if isinstance(default, Enum) else default
-    return f"{field.description}{between}" + ("" if shown is None else f" (default: {shown})")
+    return f"{what}{between}{mark}{more}" + ("" if shown in (None, "") else f" (default: {shown})")

@@ -36,15 +36,6 @@ def asked(url, method="GET"):
         return json.load(answer)
 
 
-def welcome(browser, url):
-    """What somebody sees who has just started the program."""
-    page = browser.new_page(viewport=DESKTOP, device_scale_factor=1)
-    page.goto(url)
-    expect(page.locator(".lc-example").first).to_be_visible(timeout=60_000)
-    page.screenshot(path=FOLDER / "welcome.png", animations="disabled")
-    page.close()
-
-
 def furnish(browser, url):
     """Documents, read by both embedders, and measured; gives the address of a chat about them."""
     page = browser.new_page()
@@ -92,7 +83,6 @@ def main():
     try:
         wait_until_ready(url)
         with chromium() as browser:
-            welcome(browser, url)
             address = furnish(browser, url)
             for name, look in LOOKS:
                 photograph(browser, address, name, look)

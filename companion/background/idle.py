@@ -333,7 +333,7 @@ def _deepen(watch: Watch, signs: Signs) -> Step:
     if not watch.asked and _judge(signs) == "hidden":
         return _look(watch, signs)
     if watch.rest_at is not None:
-        return _resume(watch, signs)
+        return _resume(watch)
     return Step(watch, Command.NONE, SAMPLE_S, _at_work(watch), not watch.asked)
 
 
@@ -365,7 +365,7 @@ def _look(watch: Watch, signs: Signs) -> Step:
     return _kill(watch, _busy(signs.load))
 
 
-def _resume(watch: Watch, signs: Signs) -> Step:
+def _resume(watch: Watch) -> Step:
     watch = replace(watch, rest_at=None, still_since=None)
     return Step(watch, Command.RESUME, SAMPLE_S, _at_work(watch), not watch.asked)
 

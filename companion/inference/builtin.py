@@ -38,16 +38,14 @@ Json = dict[str, Any]
 class Builtin:
     """One GGUF model. Loaded at its first use; may be used from several event loops at once."""
 
-    def __init__(
-        self, find_model: Callable[[], Path], *, n_ctx: int = 4096, threads: int | None = None
-    ) -> None:
+    def __init__(self, find_model: Callable[[], Path], *, n_ctx: int = 4096) -> None:
         """`find_model` gives the GGUF file and may take long; it is called in a thread, when needed.
-        `n_ctx` in tokens is capped by the model's own window; `threads` None means all cores but one:
-        llama.cpp's threads wait for each other at every layer, so one that is held up by the server
-        or the browser holds up all (with two busy cores, 1.4 s instead of 42 s for 60 tokens)."""
+        `n_ctx` in tokens is capped by the model's own window."""
         self._find_model = find_model
         self._n_ctx = n_ctx
-        self._threads = threads or max(1, (psutil.cpu_count(logical=False) or 1) - 1)
+        # All cores but one: llama.cpp's threads wait for each other at every layer, so one that is held
+        # up by the server or the browser holds up all (with two busy cores, 1.4 s instead of 42 s).
+        self._threads = max(1, (psutil.cpu_count(logical=False) or 1) - 1)
         self._path: Path | None = None
         self._finding = threading.Lock()
         # Guards the server object and lets one answer be made at a time, whatever loop asks.

@@ -219,13 +219,15 @@ class Library:
         return self._originals.path(self.document(owner, doc_id))
 
     def status(self, owner: str) -> LibraryStatus:
-        """What search stands on at this moment."""
-        total = self._store.documents.totals((owner, SAMPLE_OWNER)).passages
+        """What search stands on at this moment: one's own documents, or the sample library as long
+        as it answers."""
+        owners = self._search.scope(owner, None).owners
+        total = self._store.documents.totals(owners).passages
         try:
             identity = self.layers.serving.embedder.identity
         except EmbedderError as error:
             return LibraryStatus(None, False, "opening", total, 0, error.message)
-        embedded = self._store.embeddings.count(identity.embedder_id, (owner, SAMPLE_OWNER))
+        embedded = self._store.embeddings.count(identity.embedder_id, owners)
         return LibraryStatus(identity.name, True, self.index_state, total, embedded, None)
 
     @property

@@ -19,8 +19,8 @@ from companion.storage.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("add", "list", "remove", "password", "token"))
-    parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument("action", choices=("add", "list", "remove", "password", "token"), help="what to do")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the user; all but list need it")
     parser.add_argument("--admin", action="store_true", help="add: may change what concerns the machine")
     parser.add_argument("--revoke", action="store_true", help="token: end all tokens of this user")
 

@@ -1,8 +1,8 @@
 """A question made without a chat model: the telling words of a passage's most telling sentence.
 
-Pure: counts come in as a function. The words are what somebody types who remembers some of it: neither
-the rarest, which would find the passage by themselves, nor the commonest. A simulated known-item query,
-after Azzopardi and de Rijke, SIGIR 2006.
+The words are what somebody types who remembers some of it: neither the rarest, which would find the passage
+by themselves, nor the commonest. A simulated known-item query, after Azzopardi and de Rijke, SIGIR 2006.
+Pure: counts come in as a function. It does not know stores or models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A judgement as a sentence, for those who read no code.
 
-Pure. The page has sentences of its own, which can be translated.
+Pure. The page has sentences of its own, which can be translated. It does not know how one judges.
 """
 
 from __future__ import annotations

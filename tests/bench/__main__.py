@@ -1,4 +1,4 @@
-"""`python -m tests.bench [page] [stream] [search] … `: all without a name."""
+"""`python -m tests.bench [page] [stream] [search] … `: all without a name, but `large`."""
 
 import importlib
 import sys
