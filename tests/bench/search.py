@@ -124,7 +124,7 @@ def resident(folder: Path, passages: int) -> str:
         children = (
             sum(c.memory_info().rss for c in psutil.Process(process.pid).children(recursive=True)) / 1e6
         )
-        return f"resident with {passages} passages: {own:.0f} MB, its children {children:.0f} MB; bar 500 MB with {PASSAGES}"
+        return f"resident with {passages} passages: {own:.0f} MB, its children {children:.0f} MB"
     finally:
         process.terminate()
         process.wait()
