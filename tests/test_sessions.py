@@ -221,6 +221,17 @@ async def test_a_wrong_preference_is_refused(sessions, field, value):
     assert sessions.preferences() == before
 
 
+async def test_what_one_person_set_for_themselves_is_nobody_elses(sessions):
+    """The system prompt of the first person tells about them, and was told to everybody after them."""
+    await sessions.update_preferences({"system_prompt": "I am Ada.", "temperature": 1.5, "cot_iterations": 3})
+    theirs = sessions.preferences("bob")
+    assert (theirs.system_prompt, theirs.temperature) == ("", Settings().temperature)
+    assert theirs.cot_iterations == 3, "how the machine works is the same for all"
+    await sessions.update_preferences({"system_prompt": "I am Bob."}, "bob")
+    assert sessions.preferences().system_prompt == "I am Ada."
+    assert sessions.preferences("bob").system_prompt == "I am Bob."
+
+
 async def test_a_saved_value_that_makes_no_sense_any_more_is_ignored(store, sessions):
     store.settings.save({"top_k": 9999, "thinking_mode": "guess", "cot_iterations": 3, "unknown": 1})
     preferences = sessions.preferences()

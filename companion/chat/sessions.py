@@ -152,17 +152,17 @@ class Sessions:
         return saved
 
     def preferences(self, owner: str = LOCAL_OWNER) -> Preferences:
-        """What was saved last, else what the program was started with; with what others than the
-        machine's own person have set for themselves."""
+        """What was saved last, else what the program was started with. What each has set for themselves
+        is nobody else's, that of the machine's own person neither: a system prompt may tell much."""
         start = self._settings
         preferences = Preferences(**{name: getattr(start, name) for name in _PREFERENCE_FIELDS})
-        for name, value in self._store.settings.load().items():
+        saved = self._store.settings.load()
+        if owner != LOCAL_OWNER:
+            saved = {name: value for name, value in saved.items() if name not in PERSONAL_FIELDS}
+            saved |= {n: v for n, v in self._store.settings.load(owner).items() if n in PERSONAL_FIELDS}
+        for name, value in saved.items():
             if name in _PREFERENCE_FIELDS:
                 preferences = self._with_saved(preferences, name, value)
-        own = self._store.settings.load(owner) if owner != LOCAL_OWNER else {}
-        for name in PERSONAL_FIELDS:
-            if name in own:
-                preferences = self._with_saved(preferences, name, own[name])
         return preferences
 
     async def update_preferences(

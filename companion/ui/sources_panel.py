@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from companion.app import Companion
+from companion.chat.citations import words_of
 from companion.domain import Hit, Passage, Retrieved, Source, Token
 from companion.errors import NotFound
 from companion.quality.judgement import answering_rank
@@ -99,22 +100,23 @@ class SourcesPanel:
         try:
             passage, document = library.passage(owner, source.chunk_id)
         except NotFound:
-            return self._same_place(owner, source)
+            return self._in_its_place(owner, source, quoted)
         near = library.neighbours(owner, source.chunk_id)
         before = tuple(one for one in near if one.chunk_index < passage.chunk_index)
         after = tuple(one for one in near if one.chunk_index > passage.chunk_index)
         named = replace(source, document_name=document.name)
         return Opened(named, passage, before, after, document.source_type, quoted)
 
-    def _same_place(self, owner: str, source: Source) -> Opened:
-        """What stands now where the passage stood: its id goes with its text."""
+    def _in_its_place(self, owner: str, source: Source, quoted: tuple[str, ...]) -> Opened:
+        """What stands now where the passage stood: its id goes with its text. Many passages may have the
+        same place, such as all of a plain text; then the one that has most words of what was said."""
         library = self._companion.library
         try:
             passages = library.passages(owner, source.doc_id)
             document = library.document(owner, source.doc_id)
         except NotFound:
             return Opened(source, None)
-        there = next(
-            (one for one in passages if one.place == source.place), passages[0] if passages else None
-        )
+        said = words_of(" ".join(quoted))
+        near = [one for one in passages if one.place == source.place] or passages
+        there = max(near, key=lambda one: len(said & words_of(one.text)), default=None)
         return Opened(source, there, source_type=document.source_type)
