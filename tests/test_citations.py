@@ -65,6 +65,13 @@ def test_a_number_without_a_passage_is_not_shown(written, shown):
         "In code `a[1]` stays.",
         "```python\nprint(a[9])\n```\n",
         "~~~\na[9]\n~~~\n",
+        "1. Run:\n\n    ```java\n    a[9]\n    ```\n",
+        "10. ```java\n    a[9]\n    ```\n",
+        "> ```\n> a[9]\n> ```\n",
+        "```\n    ```\na[9]\n```\n",
+        r"The value \(x \in [1, 2]\) holds.",
+        r"So is \[x \in [1, 2]\] and $$[1,3]$$, whatever it costs.",
+        "Ask x[0] for the first.",
         "``a ` [9]`` stays",
         "As in\n\n    a = b[9]\n    [9]\n\n    c\n",
         "As in\n\n\ta = b[9]\n",
@@ -80,6 +87,23 @@ def test_a_number_without_a_passage_is_not_shown(written, shown):
 )
 def test_what_is_no_reference_stays_as_it_is(written):
     assert read(written) == (written, ())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```\na[9]\n```\n",
+        "1. ```bash\n   ls\n   ```\n2. Then",
+        "> ```\n> a[9]\n\nThen",
+        "> ```\n> a[9]\n> ```\n",
+        r"\(x\)",
+        "$$x$$",
+        r"A price of \$$5, \(not closed" + "\n\n",
+        r"A backslash \\(here)",
+    ],
+)
+def test_behind_code_and_formulas_references_count_again(code):
+    assert read(code + " it says so [2].") == (code + " it says so [2].", (2,))
 
 
 def test_references_after_code_count_again():
@@ -106,7 +130,7 @@ def test_the_beginning_of_a_reference_is_held_back_until_it_is_clear():
     assert stream.feed("x") == " [x"
 
 
-answers = st.text(alphabet=st.sampled_from(list("ab. 012345[]【】†`~,-\n\\")), max_size=60)
+answers = st.text(alphabet=st.sampled_from(list("ab. 012345[]【】†`~,-\n\\()$>")), max_size=60)
 
 
 @given(text=answers, cuts=st.lists(st.integers(0, 60), max_size=12))
@@ -131,6 +155,11 @@ def test_reading_twice_changes_nothing_more(text):
 
 def test_numbers_of_an_earlier_turn_are_removed():
     assert without_references("It is blue [1][2], mostly [12]. a[i]") == "It is blue, mostly. a[i]"
+
+
+def test_what_is_asked_next_about_code_is_asked_about_the_code_as_it_was():
+    code = "```python\nreturn xs[0] + xs[12]\n```"
+    assert without_references(f"So [1]:\n\n{code}\n\nSee `a[3]` [1].") == f"So:\n\n{code}\n\nSee `a[3]`."
 
 
 PASSAGES = {

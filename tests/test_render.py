@@ -139,6 +139,27 @@ def test_code_is_code_at_the_left_margin_whatever_stood_around_it():
     assert harmless("```\nstill open <b>").endswith("\n```\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (
+            "1. Run:\n\n    ```java\n    List<String> x = a[1];\n    ```\nSo [1]",
+            "java\nList<String> x = a[1];",
+        ),
+        ("- a\n  - b:\n    ~~~\n    x < a[1]\n    ~~~\nSo [1]", "\nx < a[1]"),
+        ("10. ```py\n    if a[1]:\n      b\n    ```\n11. So [1]", "py\nif a[1]:\n  b"),
+        ("> ```\n> x < a[1]\n> ```\n> So [1]", "\nx < a[1]"),
+        ("> ```\n> x < a[1]\nSo [1]", "\nx < a[1]"),
+        ("```\n    ```\nx\n```\nSo [1]", "\n    ```\nx"),
+    ],
+)
+def test_code_within_items_and_quotations_is_code_and_ends_where_it_ends(text, code):
+    shown = harmless(text, {1: "[1](#src-7-1)"})
+    ticks = "````" if "    ```\nx" in code else "```"
+    assert f"\n{ticks}{code}\n{ticks}\n" in shown
+    assert shown.rstrip().endswith("So [1](#src-7-1)")
+
+
 def test_code_that_is_set_in_is_code_and_its_numbers_are_no_chips():
     chips = {1: "[1](#src-7-1)"}
     shown = harmless("So [1]:\n\n    a[1] < b\n\n    c = d\n\nAnd [1].", chips)
@@ -174,6 +195,23 @@ def test_citations_become_chips_and_other_numbers_stay_text():
     shown = harmless("So [1], and [2]. `a[1]`", {1: "[1](#src-7-1)"})
     assert shown.count("(#src-7-1)") == 1
     assert "&#91;2&#93;" in shown
+
+
+def test_a_citation_before_brackets_is_a_citation():
+    chips = {1: "[1](#src-7-1)", 2: "[2](#src-7-2)"}
+    assert harmless("费用为20欧元[1](每月)。", chips) == "费用为20欧元[1](#src-7-1)&#40;每月&#41;。"
+    assert harmless("The fee [1][2](monthly)", chips).count("(#src-7-") == 2
+    assert harmless("20 euros [1](per month).", chips) == "20 euros [1](#src-7-1)(per month)."
+    assert harmless("So [3](https://a.example).", chips).count("a.example") == 2
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "piece", ["[a](" + " " * 90_000 + "x", "[a](b" + " " * 90_000 + "'", r"\(", r"\[", "$$a"]
+)
+def test_a_hostile_text_is_read_once(piece):
+    """It was looked through again from each of its characters, for minutes, and nobody else was served."""
+    assert harmless(piece * (100_000 // len(piece)))
 
 
 def test_plain_formatting_is_left_alone():

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from companion.chat.indented import IndentedCode
+from companion.chat.verbatim import Fence, fence_behind, verbatim
 from companion.tuning import MATCH_SHARE, MATCH_WORDS
 from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
 LONGEST_REFERENCE = 60
+LONGEST_BEGINNING = 80
+"""Characters of a line, behind which no fence is looked for."""
 
 _OPENING, _CLOSING = "[【\uff3b", "]】\uff3d"
 _DIGITS = "".join(chr(zero + value) for zero in (0x30, 0x660, 0x6F0, 0xFF10) for value in range(10))
@@ -25,7 +28,7 @@ _COMMAS = ",;\u060c\u061b\u3001\uff0c\uff1b"
 _INSIDE = frozenset(f"{_DIGITS}{_DASHES}{_COMMAS} \u00a0\u202f{_OPENING}{_CLOSING}")
 _NUMBER = re.compile(rf"(\d+)(?:\s*[{re.escape(_DASHES)}]\s*(\d+))?")
 _REFERENCE = re.compile(r"[ \t]*\[\d{1,2}\]")
-_CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_FORMULAS = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
 _ABBREVIATIONS = "Dr Mr Mrs Ms Prof St No Nr Fig Abb Vol vs bzw ca approx cf".split()
 _UNABBREVIATED = r"(?<!\b[^\W\d])" + "".join(rf"(?<!\b{each})" for each in _ABBREVIATIONS)
 """Before a full stop that ends a sentence: neither one of these nor a single letter, as in “e.g.”."""
@@ -49,6 +52,7 @@ class _Where(Enum):
     """Code within a line."""
     BLOCK = auto()
     """A fenced block of code."""
+    MATH = auto()
 
 
 class CitationStream:
@@ -62,12 +66,16 @@ class CitationStream:
         self._known = frozenset(known)
         self._used: list[int] = []
         self._where = _Where.TEXT
-        self._fence = ""
+        self._opened: Fence | None = None
+        """Of the block that it is in, or was in last."""
+        self._ends = ""
+        """With what the span or the formula ends."""
         self._ticks = ""
-        self._line_is_blank = True
+        self._mark = ""
+        """A backslash or a dollar that the next character may make the mark of a formula."""
+        self._line = ""
+        """Its beginning, as far as a fence may stand behind it."""
         self._lines = IndentedCode()
-        self._margin: str | None = ""
-        """White space at the beginning of the line; None behind its first letter."""
         self._line_is_code = False
         self._spaces = ""
         self._held = ""
@@ -95,6 +103,7 @@ class CitationStream:
             return self._continue(character)
         self._turn_of_ticks(character)
         self._turn_of_line(character)
+        self._turn_of_marks(character)
         if self._where is _Where.TEXT and character == " ":
             self._spaces += character
             self._previous = character
@@ -124,27 +133,26 @@ class CitationStream:
 
     def _normalise(self, reference: str) -> str:
         numbers = _numbers(reference)
-        if not numbers or _is_interval(reference, numbers):
+        if not numbers or _is_interval(reference, numbers) or self._is_index(numbers):
             return "".join(self._pass_on(each) for each in reference)
         known = [number for number in numbers if number in self._known]
         self._used += [number for number in known if number not in self._used]
         self._previous = "]"
-        self._line_is_blank = False
         if not known:
             self._removed_space = self._removed_space or bool(self._spaces)
             self._spaces = ""
             return ""
         return self._take_spaces("[") + "".join(f"[{number}]" for number in known)
 
+    def _is_index(self, numbers: Sequence[int]) -> bool:
+        """As in “x[0] is the first”."""
+        return numbers == [0] and self._previous.isalnum()
+
     def _pass_on(self, character: str) -> str:
         said = self._take_spaces(character) + character
-        if character == "\n":
-            self._line_is_blank = True
-            if self._where is _Where.SPAN:
-                # An odd backtick in a sentence must not hide the references of the rest.
-                self._where = _Where.TEXT
-        elif character not in " \t`~":
-            self._line_is_blank = False
+        if character == "\n" and self._where is _Where.SPAN:
+            # An odd backtick in a sentence must not hide the references of the rest.
+            self._where = _Where.TEXT
         self._previous = character
         return said
 
@@ -157,16 +165,22 @@ class CitationStream:
 
     def _turn_of_line(self, character: str) -> None:
         """Follow the beginnings of lines: with their first letter they may be code."""
+        blank = not self._line.strip(" \t")
         if character == "\n":
-            if self._margin is not None:
+            if blank:
                 self._lines.blank()
-            self._margin, self._line_is_code = "", False
-        elif self._margin is not None and character in " \t":
-            self._margin += character
-        elif self._margin is not None:
-            in_text = self._where is _Where.TEXT
-            self._line_is_code = in_text and self._lines.is_code(self._margin, character)
-            self._margin = None
+                self._where = _Where.TEXT if self._where is _Where.MATH else self._where
+            self._line, self._line_is_code = "", False
+            return
+        if blank and character not in " \t":
+            self._begin_line(character)
+        if len(self._line) < LONGEST_BEGINNING:
+            self._line += character
+
+    def _begin_line(self, first: str) -> None:
+        if self._where is _Where.BLOCK and self._opened and self._opened.is_left_by(first):
+            self._where = _Where.TEXT
+        self._line_is_code = self._where is _Where.TEXT and self._lines.is_code(self._line, first)
 
     def _turn_of_ticks(self, character: str) -> None:
         """Follow a run of ` or ~; when it ends, code may have begun or ended."""
@@ -178,17 +192,27 @@ class CitationStream:
             self._end_of_ticks(ticks)
 
     def _end_of_ticks(self, ticks: str) -> None:
-        fenced = len(ticks) >= 3 and self._line_is_blank
-        if self._where is _Where.TEXT:
-            if fenced or ticks[0] == "`":
-                self._where = _Where.BLOCK if fenced else _Where.SPAN
-                self._fence = ticks
-        elif self._where is _Where.SPAN:
-            if ticks == self._fence:
+        fence = fence_behind(self._line.removesuffix(ticks), ticks)
+        if self._where is _Where.BLOCK:
+            if fence and self._opened and fence.closes(self._opened):
                 self._where = _Where.TEXT
-        elif fenced and ticks.startswith(self._fence):
+        elif self._where is _Where.SPAN:
+            if ticks == self._ends:
+                self._where = _Where.TEXT
+        elif fence:
+            self._where, self._opened = _Where.BLOCK, fence
+        elif self._where is _Where.TEXT and ticks[0] == "`":
+            self._where, self._ends = _Where.SPAN, ticks
+
+    def _turn_of_marks(self, character: str) -> None:
+        """Follow the marks of formulas, in which brackets are brackets."""
+        mark = self._mark + character
+        escaped = self._mark == "\\"
+        self._mark = "" if escaped or mark == "$$" or character not in "\\$" else character
+        if self._where is _Where.MATH and mark == self._ends:
             self._where = _Where.TEXT
-        self._line_is_blank = False
+        elif self._where is _Where.TEXT and not self._line_is_code and mark in _FORMULAS:
+            self._where, self._ends = _Where.MATH, _FORMULAS[mark]
 
 
 def _may_be_reference(held: str) -> bool:
@@ -221,8 +245,14 @@ def _is_interval(reference: str, numbers: Sequence[int]) -> bool:
 
 
 def without_references(text: str) -> str:
-    """The text of an earlier answer: its numbers mean nothing in another turn."""
-    return _REFERENCE.sub("", text)
+    """The text of an earlier answer: its numbers mean nothing in another turn. Code keeps its own."""
+    kept = verbatim(text)
+    return _REFERENCE.sub(lambda found: found[0] if _touches(found.span(), kept) else "", text)
+
+
+def _touches(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
+    start, stop = span
+    return any(begin < stop and start < end for begin, end in others)
 
 
 # --- references found afterwards ----------------------------------------------------------
@@ -262,25 +292,14 @@ def match_sentences(answer: str, passages: Mapping[int, str], cited: Collection[
 
 
 def _sentences(answer: str) -> Iterator[tuple[int, int]]:
-    code = [match.span() for match in _CODE.finditer(answer)]
-    code += _indented(answer, code)
+    code = verbatim(answer)
     for match in _SENTENCE.finditer(answer):
         start, stop = match.span()
-        touched = [span for span in code if span[0] < stop and start < span[1]]
+        touched = [span for span in code if _touches((start, stop), [span])]
         # Code within a sentence is part of it; nothing but code, or a cut through it, is no sentence.
         whole = all(start <= begin and end <= stop for begin, end in touched) and (start, stop) not in touched
         if whole and not match[0].startswith(("#", "|")):
             yield start, stop
-
-
-def _indented(answer: str, fenced: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    lines, found, start = IndentedCode(), [], 0
-    for line in answer.splitlines(keepends=True):
-        end = start + len(line)
-        if not any(begin <= start < stop for begin, stop in fenced) and lines.takes(line):
-            found.append((start, end))
-        start = end
-    return found
 
 
 def _end_of_words(sentence: str) -> int:

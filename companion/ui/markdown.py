@@ -10,18 +10,25 @@ import re
 from collections.abc import Mapping
 
 from companion.chat.indented import IndentedCode
+from companion.chat.verbatim import MATH, Fence, fence_of
 from companion.ui.texts import text as said
 
-_FENCE = re.compile(r"^ {0,3}(?P<ticks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
-_TITLE = r"(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?"
-_DESTINATION = r"\(\s*<?(?P<{0}>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?" + _TITLE + r"\s*\)"
+# Blanks are bounded: a hostile text is else looked through again from each of them, for minutes.
+_BLANKS = r"\s{0,8}+"
+_TITLE = r"(?:\s{1,8}+(?:\"[^\"\n]*\"|'[^'\n]*'))?"
+
+
+def _destination(name: str) -> str:
+    return rf"\({_BLANKS}<?(?P<{name}>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?{_TITLE}{_BLANKS}\)"
+
+
 _INLINE = re.compile(
-    r"(?P<math>\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\])"
+    rf"(?P<math>{MATH})"
     r"|(?P<escape>\\[^\n])"
     r"|(?P<code>(?<!`)(?P<ticks>`+)(?!`)(?P<inside>[^\n]+?)(?<!`)(?P=ticks)(?!`))"
-    rf"|!\[(?P<alt>[^\[\]\n]*)\]{_DESTINATION.format('image')}"
-    r"|\[(?P<number>\d{1,3})\](?!\()"
-    rf"|\[(?P<label>[^\[\]\n]*)\]{_DESTINATION.format('link')}"
+    rf"|!\[(?P<alt>[^\[\]\n]*)\]{_destination('image')}"
+    rf"|\[(?P<label>[^\[\]\n]*)\]{_destination('link')}"
+    r"|\[(?P<number>\d{1,3})\]"
     r"|(?P<break><br ?/?>)"
     r"|(?P<angle><)"
     r"|(?P<bang>!\[)"
@@ -54,18 +61,21 @@ def _split(text: str) -> list[tuple[str, str | None]]:
     """Stretches of prose (language None) and of fenced code, in order."""
     parts: list[tuple[str, str | None]] = []
     lines: list[str] = []
-    opened: re.Match[str] | None = None
+    opened: Fence | None = None
     for line in text.splitlines():
-        fence = _FENCE.match(line)
+        fence = fence_of(line)
+        if opened is not None and opened.is_left_by(line):
+            parts.append(("\n".join(lines), opened.info))
+            opened, lines = None, []
         if opened is None and fence:
-            parts.append(("\n".join(lines), None))
+            parts.append(("\n".join([*lines, fence.item] if fence.item else lines), None))
             opened, lines = fence, []
-        elif opened is not None and fence and _closes(fence, opened):
-            parts.append(("\n".join(lines), opened["info"]))
+        elif opened is not None and fence and fence.closes(opened):
+            parts.append(("\n".join(lines), opened.info))
             opened, lines = None, []
         else:
-            lines.append(_dedent(line, opened))
-    parts.append(("\n".join(lines), opened["info"] if opened else None))
+            lines.append(opened.within(line) if opened else line)
+    parts.append(("\n".join(lines), opened.info if opened else None))
     return [part for part in parts if part[0] or part[1] is not None]
 
 
@@ -81,15 +91,6 @@ def _stretches(text: str, lines: IndentedCode) -> list[tuple[str, bool]]:
             line = f"{found.pop()[0]}\n{line}"
         found.append((line, code))
     return found
-
-
-def _closes(fence: re.Match[str], opened: re.Match[str]) -> bool:
-    return fence["ticks"].startswith(opened["ticks"]) and not fence["info"].strip()
-
-
-def _dedent(line: str, opened: re.Match[str] | None) -> str:
-    indent = opened.start("ticks") if opened else 0
-    return line[indent:] if line[:indent].isspace() else line
 
 
 def _fenced(code: str, language: str) -> str:
@@ -120,7 +121,10 @@ def _inline(found: re.Match[str], chips: Mapping[int, str]) -> str:
         case "number":
             return chips.get(int(found["number"]), literal(found[0]))
         case "link":
-            return _link(found["label"], found["link"])
+            label, address = found["label"], found["link"]
+            # A citation and words in brackets behind it.
+            chip = chips.get(int(label)) if re.fullmatch(r"\d{1,3}", label) else None
+            return f"{chip}{literal(f'({address})')}" if chip else _link(label, address)
         case "break":
             return "<br>"
         case "angle":
