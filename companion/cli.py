@@ -12,8 +12,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, NoReturn
@@ -121,14 +123,22 @@ def serve_app(argv: Sequence[str] | None = None) -> int:
 def leave(code: int) -> NoReturn:
     """End the process now: what had to be closed is, and a thread that hangs must not hold it."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read has gone, as after `| head`.
+        with suppress(BrokenPipeError):
+            stream.flush()
     os._exit(code)
 
 
 def _run(arguments: dict[str, Any], work: Callable[[Settings], int]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # A name of a file may hold what the terminal cannot show.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return work(settings_from(arguments))
+    except BrokenPipeError:
+        return 1
     except CompanionError as error:
         print(error.message, file=sys.stderr)
         return 2

@@ -212,6 +212,15 @@ def test_everything_is_examined_in_a_fixed_order(tmp_path):
     assert found[-1] is index
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1"])
+def test_an_address_that_is_none_is_explained(tmp_path, host):
+    settings = settings_of(tmp_path).model_copy(update={"ollama_host": host})
+    found = by_code(examine(settings, index=lambda: findings.index("none"), in_use=False))
+    assert "is no address" in found["ollama"].sentence
+    assert "COMPANION_OLLAMA_HOST" in found["ollama"].advice
+    assert found["ollama_exposure"].state == "info"
+
+
 def test_what_ollama_tells_is_told(tmp_path):
     with OllamaServer(
         [ServedModel("llama3.2:latest"), ServedModel("nomic:latest", ("embedding",))]

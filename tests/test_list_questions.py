@@ -194,6 +194,15 @@ def test_days_are_understood_as_a_person_means_them(words, first, last):
     assert (str(days.first), str(days.last)) == (first, last)
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["in march 0000", "on february 30", "on february 29", "the last 99999999999 days",
+     "99999999999 days ago", "on march on march"],
+)  # fmt: skip
+def test_days_that_no_calendar_has_are_no_days(words):
+    assert days_of(words, MONDAY) is None
+
+
 # --- through the front door ---------------------------------------------------------------
 
 MAIL = b"Subject: Keys\nFrom: Anna Berg <anna@example.org>\nTo: me@example.org\n\nThe keys are with Jo.\n"

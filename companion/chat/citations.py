@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from companion.chat.indented import IndentedCode
-from companion.chat.verbatim import Fence, fence_behind, verbatim
+from companion.chat.verbatim import Fence, fence_behind, touched, verbatim
 from companion.tuning import MATCH_SHARE, MATCH_WORDS
 from companion.words import ENDS, WIDE_ENDS, size_of, words_in
 
 LONGEST_REFERENCE = 60
+DEEPEST_REFERENCE = 2
+"""Brackets within brackets, as in `[[1], [2]]`."""
 LONGEST_BEGINNING = 80
 """Characters of a line, behind which no fence is looked for."""
 
@@ -223,11 +225,16 @@ def _may_be_reference(held: str) -> bool:
         return bool(re.fullmatch(r"【\d{1,2}†[^【\n]*", held))
     if held[0] == "【" and re.fullmatch(r"【\d{1,2}†", held):
         return True
-    return set(held) <= _INSIDE and not re.search(r"\d{3}", held)
+    return set(held) <= _INSIDE and _depth(held) <= DEEPEST_REFERENCE and not re.search(r"\d{3}", held)
 
 
 def _is_whole(held: str) -> bool:
-    return sum(held.count(each) for each in _OPENING) == sum(held.count(each) for each in _CLOSING)
+    return _depth(held) == 0
+
+
+def _depth(held: str) -> int:
+    """Brackets that are open."""
+    return sum(held.count(each) for each in _OPENING) - sum(held.count(each) for each in _CLOSING)
 
 
 def _numbers(reference: str) -> list[int]:
@@ -247,12 +254,7 @@ def _is_interval(reference: str, numbers: Sequence[int]) -> bool:
 def without_references(text: str) -> str:
     """The text of an earlier answer: its numbers mean nothing in another turn. Code keeps its own."""
     kept = verbatim(text)
-    return _REFERENCE.sub(lambda found: found[0] if _touches(found.span(), kept) else "", text)
-
-
-def _touches(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    start, stop = span
-    return any(begin < stop and start < end for begin, end in others)
+    return _REFERENCE.sub(lambda found: found[0] if touched(found.start(), found.end(), kept) else "", text)
 
 
 # --- references found afterwards ----------------------------------------------------------
@@ -295,9 +297,9 @@ def _sentences(answer: str) -> Iterator[tuple[int, int]]:
     code = verbatim(answer)
     for match in _SENTENCE.finditer(answer):
         start, stop = match.span()
-        touched = [span for span in code if _touches((start, stop), [span])]
+        cut = touched(start, stop, code)
         # Code within a sentence is part of it; nothing but code, or a cut through it, is no sentence.
-        whole = all(start <= begin and end <= stop for begin, end in touched) and (start, stop) not in touched
+        whole = all(start <= begin and end <= stop for begin, end in cut) and (start, stop) not in cut
         if whole and not match[0].startswith(("#", "|")):
             yield start, stop
 

@@ -38,9 +38,15 @@ class Days:
 
 
 def days_of(words: str, today: date) -> Days | None:
-    """The days that words such as “last week” mean, as seen from `today`; weeks begin on Monday."""
+    """The days that words such as “last week” mean, as seen from `today`; weeks begin on Monday.
+
+    None also for days that no calendar has, such as February 30, or those of ten thousand years ago.
+    """
     plain = re.sub(r"^(?:in|on|within|during|since) ", "", words)
-    span = _known(plain, today) or _stretch(plain, today) or _day(plain, today) or _named(plain, today)
+    try:
+        span = _known(plain, today) or _stretch(plain, today) or _day(plain, today) or _named(plain, today)
+    except (ValueError, OverflowError):
+        return None
     if span is None:
         return None
     first, last = span
@@ -108,7 +114,7 @@ def _named(words: str, today: date) -> tuple[date, date] | None:
     name, _, year = words.partition(" ")
     if re.fullmatch(r"\d{4}", words):
         return date(int(words), 1, 1), date(int(words), 12, 31)
-    if name not in _MONTHS:
+    if name not in _MONTHS or not re.fullmatch(r"|\d{4}", year):
         return None
     month = _MONTHS.index(name) + 1
     first = date(int(year) if year else today.year - (month > today.month), month, 1)

@@ -15,6 +15,8 @@ from companion.words import MARKS
 
 LONGEST_FOLLOW_UP = 40
 """A question of more words than this stands by itself."""
+LONGEST_FOLLOW_UP_TEXT = 1000
+"""Characters; the same, without counting words."""
 LONGEST_CONTINUATION = 6
 """Words after an “and”: with more of them it names what it is about."""
 LONGEST_FRAGMENT = 4
@@ -109,8 +111,10 @@ _WIDE = re.compile("[\u2e80-\U0010ffff]")
 
 def leans_on_history(question: str, history: Sequence[Exchange]) -> bool:
     """Whether a question can only be understood with the ones before it. When in doubt it does not."""
+    if not history or len(question) > LONGEST_FOLLOW_UP_TEXT:
+        return False
     size = _size(question)
-    if not history or size > LONGEST_FOLLOW_UP:
+    if size > LONGEST_FOLLOW_UP:
         return False
     if size <= 2 or _POINTING.search(_NOT_POINTING.sub(" ", question)) or _WITHOUT_NOUN.match(question):
         return True
@@ -130,7 +134,8 @@ def _size(text: str) -> float:
     return len(_WORD.findall(_WIDE.sub(" ", text))) + wide / 2
 
 
-_WORD = re.compile(rf"[\w{MARKS}’'./-]*[\w{MARKS}]")
+# Begins with a letter: a long run of apostrophes is else looked through again from each of them.
+_WORD = re.compile(rf"[\w{MARKS}]+(?:[’'./-]+[\w{MARKS}]+)*")
 
 
 # --- put into words that stand alone ------------------------------------------------------

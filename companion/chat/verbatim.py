@@ -7,9 +7,16 @@ what is done with code, or with the rest.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
+from operator import itemgetter
 
 from companion.chat.indented import IndentedCode
+
+Span = tuple[int, int]
+"""Where something begins and ends in a text."""
 
 MATH = (
     r"\$\$.+?\$\$"
@@ -71,18 +78,25 @@ def fence_behind(lead: str, ticks: str) -> Fence | None:
     return Fence(lead, ticks) if len(ticks) >= 3 and _LEAD.fullmatch(lead) else None
 
 
-def verbatim(text: str) -> list[tuple[int, int]]:
-    """Where code and formulas begin and end."""
-    blocks = _blocks(text)
-    for found in _WITHIN_LINES.finditer(text):
-        start, stop = found.span()
-        if not any(begin < stop and start < end for begin, end in blocks):
-            blocks.append((start, stop))
-    return blocks
+def verbatim(text: str) -> list[Span]:
+    """Where code and formulas begin and end, in order."""
+    found: list[Span] = []
+    here = 0
+    for block in [*_blocks(text), (len(text), len(text))]:
+        found += [within.span() for within in _WITHIN_LINES.finditer(text, here, block[0])]
+        found.append(block)
+        here = block[1]
+    return found[:-1]
 
 
-def _blocks(text: str) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+def touched(start: int, stop: int, spans: Sequence[Span]) -> list[Span]:
+    """Those of the spans, which are in order, that share something with a stretch."""
+    first = bisect_right(spans, start, key=itemgetter(1))
+    return list(takewhile(lambda span: span[0] < stop, islice(spans, first, None)))
+
+
+def _blocks(text: str) -> list[Span]:
+    found: list[Span] = []
     opened: Fence | None = None
     lines, here, start = IndentedCode(), 0, 0
     for line in text.splitlines(keepends=True):

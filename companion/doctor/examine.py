@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -62,8 +61,7 @@ def examine(
     """
     settings = with_chosen_embedders(settings)
     engine = (ask or ask_ollama)(settings)
-    port = urlsplit(settings.ollama_url).port or 0
-    addresses = (listening or listening_on)(port)
+    addresses = (listening or listening_on)(findings.port_of(settings.ollama_url) or 0)
     place = look_at_folder(settings.data_dir, in_use=in_use)
     builtin = _builtin(settings)
     free = Space(_existing(settings.data_dir), 0).free()

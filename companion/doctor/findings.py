@@ -51,8 +51,23 @@ def healthy(findings: Iterable[Finding]) -> bool:
 # --- Ollama -----------------------------------------------------------------------------
 
 
+def port_of(url: str) -> int | None:
+    """None where this is no address at all."""
+    try:
+        return urlsplit(url).port or 0
+    except ValueError:
+        return None
+
+
 def ollama(url: str, version: str | None) -> Finding:
     """`version`: what Ollama said; None if nobody answered."""
+    if port_of(url) is None:
+        return Finding(
+            "ollama",
+            "warning",
+            f"{url} is no address, so Ollama is not found; the small built-in model stands in.",
+            "Set COMPANION_OLLAMA_HOST to a name or number and a port, as in 127.0.0.1:11434.",
+        )
     if version is None:
         return Finding(
             "ollama",
@@ -74,7 +89,10 @@ def ollama(url: str, version: str | None) -> Finding:
 def ollama_exposure(url: str, listening: Collection[str] | None) -> Finding:
     """`listening`: addresses of this machine at which somebody listens on Ollama's port; None if
     the system does not say."""
-    code, parts = "ollama_exposure", urlsplit(url)
+    code = "ollama_exposure"
+    if port_of(url) is None:
+        return Finding(code, "info", "Without its address nobody can tell who can reach Ollama.")
+    parts = urlsplit(url)
     host = parts.hostname or ""
     if not is_loopback(host):
         sentence = f"Ollama is on another machine ({host})"

@@ -84,7 +84,11 @@ def _new_password() -> str:
     other users of the machine could see."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Once more: ") != password:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Once more: ")
+    except EOFError as ended:
+        raise InvalidInput("No password was typed; nothing was changed.") from ended
+    if again != password:
         raise InvalidInput("The two passwords are not the same; nothing was changed.")
     return password
