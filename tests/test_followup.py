@@ -68,6 +68,25 @@ FOLLOW_UPS = [
     "它有多大？",
     "لماذا؟",
     "それは何ですか",
+    # Nothing to search for
+    "Give me more details",
+    "Can you elaborate?",
+    "I don't understand",
+    "I don’t understand.",
+    "Explain in more detail",
+    "Be more specific",
+    "Show me an example",
+    "Are there any exceptions?",
+    "Mehr Details bitte",
+    "Gib mir ein Beispiel",
+    "Plus de détails",
+    "Dame más detalles",
+    "请详细说明",
+    "もっと詳しく",
+    # Points back in other ways
+    "Explain the second point",
+    "What does the third step mean?",
+    "Is the same true for the garage?",
 ]
 WHOLE_QUESTIONS = [
     "How do I add documents to the library?",
@@ -94,6 +113,11 @@ WHOLE_QUESTIONS = [
     "Comment puis-je ajouter un document ?",
     "如何把文档添加到资料库中？",
     "كيف أضيف مستندا إلى المكتبة؟",
+    "What is the second step of adding a document?",
+    "Give me details about backups",
+    "Show me an example of a system prompt",
+    "Are there exceptions for encrypted files?",
+    "咖啡机的具体参数",
 ]
 
 
@@ -135,6 +159,15 @@ def test_the_topic_stays_through_several_follow_ups():
     second = with_topic("And undo?", [first])
     third = with_topic("For how long?", [first, Exchange("And undo?", "Choose Undo.", second)])
     assert third == "For how long? undo delete document"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("mark", ["'", "-", ".", "a'"])
+def test_a_hostile_question_is_looked_through_once(mark):
+    """It was looked through again from each of its marks, for minutes, and nobody else was served."""
+    hostile = mark * (100_000 // len(mark))
+    assert not leans_on_history(hostile, HISTORY)
+    assert with_topic("And why?", [Exchange(hostile, "Yes.")]).startswith("And why?")
 
 
 def test_an_endless_question_does_not_bury_its_follow_up():

@@ -38,7 +38,8 @@ _CONDENSE = (
 _POINTING = re.compile(
     r"""\b(?:
       it|its|they|them|their|theirs|he|him|his|she|her|hers|these|those|former|latter
-    | same(?=\W*$|\s+(?:thing|way|for|with|in|on)\b) | else(?=\W*$|\s+(?:can|could|should|do|does)\b)
+    | same(?=\W*$|\s+(?:thing|way|for|with|in|on|true|case|go|goes|appl(?:y|ies))\b)
+    | else(?=\W*$|\s+(?:can|could|should|do|does)\b)
     | this(?!\s+(?:program|app|application|computer|machine|library|page|version|chat|year|month|week)\b|\s*:)
     | (?:is|are|was|were|does|did|do|can|could|will|would|should|has|have|how|why|when|where|what|if|about|
          with|for|of|like|than|by|after|before|without|from|to|on|in|at)
@@ -47,6 +48,9 @@ _POINTING = re.compile(
     | that(?=\s+(?:again|too|now|then|here|by)\b) | ones?(?=\s*(?:$|[?.!,;]))
     | (?:which|that|this|another|an?\s\w+|the(?:\s\w+)?|old|new|other)\s+ones?\b(?!\s+(?:of|that|which|who)\b)
     | the\s+(?:first|second|third|last|next|others?|rest|two|both)(?=\W*$)
+    | the\s+(?:first|second|third|fourth|fifth|last|next|other)
+      \s+(?:points?|parts?|steps?|options?|reasons?|items?|things?|sentences?|paragraphs?|bullets?)
+      (?!\s+(?:of|to|in|on|for|when|after|before|that|which)\b)
     | the\s+(?:default|difference|reason|purpose|limits?|range|size|result|(?:dis)?advantages?|price|cost|
                alternatives?|exceptions?|date|author|meaning)(?=\s*(?:$|[?.!,;]))
     | davon|damit|dafür|dabei|dazu|darin|darüber|dort|dessen|deren|ihn|ihm|diese[rsmn]?
@@ -106,6 +110,26 @@ _COMPARING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What it is compared with was named before."""
+_SAYING_NOTHING = frozenset(
+    """again any bit can't clarify clear clearer clearly could describe detail detailed details deeper
+    different does doesn't don't elaborate example examples exception exceptions exactly expand explain explanation
+    further get give got i'm in-depth instance know let like little longer look mean meaning need ok okay one
+    please point precise put say says see shorter show some something specific specifically sure tell thanks
+    that's understand unclear want what's word words yes
+    mehr details bitte gib nenne zeig mir ein eine einen beispiel beispiele erkläre erklären erklär genauer
+    genau ausführlicher näher noch das ich verstehe nicht kannst du können sie etwas
+    plus de détails détail explique expliquez expliquer exemple exemples un une donne donnez moi donne-moi
+    davantage précis précise je ne comprends pas peux-tu pouvez-vous
+    más detalles detalle dame ejemplo ejemplos explica explícame explicar por favor no entiendo puedes
+    più dettagli fammi esempio spiega spiegami mais detalhes dê exemplo explique não entendo
+    ещё еще подробнее пример приведи объясни""".split()
+)
+"""Beside `STOP_WORDS`: a question of nothing else says nothing of what it is about."""
+_SAYING_NOTHING_WIDE = re.compile(
+    r"^(?:请|能|可以|你|再|更|详细|具体|一点|一下|地|的|说明|解释|说|讲|举|个|例子|吗|些|多|给我|我|不|没|听|懂|明白"
+    r"|もっと|もう|少し|詳しく|くわしく|教えて|説明|して|ください|例|を|挙げて|例えば|お願い|します"
+    r"|더|자세히|자세하게|설명해|줘|주세요|예를|들어|좀|\s)+\W*$"
+)
 _WIDE = re.compile("[\u2e80-\U0010ffff]")
 
 
@@ -118,7 +142,7 @@ def leans_on_history(question: str, history: Sequence[Exchange]) -> bool:
         return False
     if size <= 2 or _POINTING.search(_NOT_POINTING.sub(" ", question)) or _WITHOUT_NOUN.match(question):
         return True
-    if _ABOUT_ANSWER.search(question) or _COMPARING.match(question):
+    if _ABOUT_ANSWER.search(question) or _COMPARING.match(question) or _says_nothing(question):
         return True
     continuing, why = _CONTINUING.match(question), _WHY.match(question)
     return bool(
@@ -126,6 +150,12 @@ def leans_on_history(question: str, history: Sequence[Exchange]) -> bool:
         or (why and _size(why["rest"]) <= 2)
         or (size <= LONGEST_FRAGMENT and _FRAGMENT.match(question))
     )
+
+
+def _says_nothing(question: str) -> bool:
+    """“Can you elaborate?”, “Give me more details”: there is nothing to search for."""
+    words = {word.casefold().replace("’", "'") for word in _WORD.findall(question)}
+    return words <= STOP_WORDS | _SAYING_NOTHING or bool(_SAYING_NOTHING_WIDE.match(question))
 
 
 def _size(text: str) -> float:
