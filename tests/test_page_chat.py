@@ -303,6 +303,21 @@ def test_copy_takes_an_answer_as_it_was_written(desk):
     assert desk.watch.errors == []
 
 
+def test_copy_works_over_plain_http_from_another_machine_too(desk):
+    """There browsers give a page no clipboard; the button said and did nothing."""
+    desk.ollama.scripts = [["Press the blue button.", done()]]
+    page = desk.sit_down()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    ask(page, "How do I add documents?")
+    answered(page)
+    action(page, "Copy").click()
+    expect(page.locator(".lc-copy.is-done")).to_have_count(1)
+    box = page.locator("#lc-box textarea")
+    box.focus()
+    page.keyboard.press("Control+V")
+    expect(box).to_have_value("Press the blue button.")
+
+
 def test_a_retry_keeps_the_old_answer_until_there_is_a_new_one(desk):
     gate = Gate()
     desk.ollama.scripts = [

@@ -112,8 +112,8 @@ _COMPARING = re.compile(
 """What it is compared with was named before."""
 _SAYING_NOTHING = frozenset(
     """again any bit can't clarify clear clearer clearly could describe detail detailed details deeper
-    different does doesn't don't elaborate example examples exception exceptions exactly expand explain explanation
-    further get give got i'm in-depth instance know let like little longer look mean meaning need ok okay one
+    different does doesn't don't elaborate example examples exception exceptions exactly expand explain
+    explanation further get give got i'm in-depth instance know let like little longer look mean meaning need ok okay one
     please point precise put say says see shorter show some something specific specifically sure tell thanks
     that's understand unclear want what's word words yes
     mehr details bitte gib nenne zeig mir ein eine einen beispiel beispiele erkläre erklären erklär genauer

@@ -31,15 +31,27 @@ document.addEventListener('keydown', e => {
 async function copy(button) {
   const last = +button.closest('.lc-meta').id.slice(4) + 1, chat = new URLSearchParams(location.search).get('session');
   const stored = fetch(`api/sessions/${chat}/messages?limit=1&before=${last}`).then(async answer =>
-    new Blob([(await answer.json()).messages[0].content], {type: 'text/plain'}));
+    (await answer.json()).messages[0].content);
+  const blob = stored.then(text => new Blob([text], {type: 'text/plain'}));
   // Handed over before it has come: some browsers let nothing be copied after a wait.
-  await navigator.clipboard.write([new ClipboardItem({'text/plain': stored})]);
+  if (navigator.clipboard) await navigator.clipboard.write([new ClipboardItem({'text/plain': blob})]);
+  else if (!copySelected(await stored)) return;
   const say = done => {
     button.textContent = done ? lcText('chat.copied') : lcText('chat.copy');
     button.classList.toggle('is-done', done);
   };
   say(true);
   setTimeout(say, 1500, false);
+}
+
+// Over plain HTTP from another machine browsers have no clipboard, but copy what is selected.
+function copySelected(text) {
+  const box = document.body.appendChild(document.createElement('textarea'));
+  box.value = text;
+  box.select();
+  const done = document.execCommand('copy');
+  box.remove();
+  return done;
 }
 
 // A keystroke tells the app that somebody is there; one signal in two seconds is enough.
