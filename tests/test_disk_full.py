@@ -1,12 +1,21 @@
 """A disk that fills up at any moment: nothing acknowledged is lost, and all goes on when there is room."""
 
+import shutil
 import sqlite3
 
 import pytest
 
 from companion.app import build
 from companion.config import Settings
-from companion.domain import LOCAL_OWNER, DocumentState, MessageState, Role, SessionConfig, ThinkingMode
+from companion.domain import (
+    LOCAL_OWNER,
+    DocumentState,
+    MessageState,
+    Role,
+    RunOutcome,
+    SessionConfig,
+    ThinkingMode,
+)
 from companion.errors import DiskFull
 from companion.library.vectors import VectorIndex, collection_name, vector_id
 from companion.storage.store import Store
@@ -175,6 +184,26 @@ def test_an_app_starts_on_a_disk_that_filled_while_it_was_away(tmp_path):
         session_id = again.client.post("/api/sessions").json()["session_id"]
         asked = again.client.post(f"/api/sessions/{session_id}/messages", json={"content": "Blue button?"})
         assert asked.status_code == 200
+        again.companion.close()
+
+
+def test_an_app_that_was_killed_while_it_deepened_starts_on_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", 50) as disk:
+        app = House(disk / "data", min_free_mb=1).start()
+        runs, embedder = app.companion.store.index_runs, FakeDeep().identity
+        app.companion.store.embeddings.register(embedder)
+        runs.begin(embedder.embedder_id)
+        # As a kill leaves it.
+        shutil.copytree(disk / "data", disk / "killed")
+        app.companion.close()
+        ballast = fill(disk)
+        again = House(disk / "killed", min_free_mb=1).start()
+        assert again.client.get("/api/documents").status_code == 200
+        ballast.unlink()
+        wait_for(lambda: not again.companion.store.full)
+        runs = again.companion.store.index_runs
+        runs.end(runs.begin(embedder.embedder_id), RunOutcome.COMPLETE, 1, "done")
+        assert [run.outcome for run in runs.latest()] == [RunOutcome.COMPLETE, RunOutcome.BROKEN]
         again.companion.close()
 
 

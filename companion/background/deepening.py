@@ -111,7 +111,9 @@ class Deepening:
         self._history: deque[Sample] = deque(maxlen=HISTORY)
         self._run = _Run()
         self._done = self._total = 0
-        store.index_runs.end_broken()
+        # A disk without room keeps nobody from starting; the next run closes them, too.
+        with suppress(StorageError):
+            store.index_runs.end_broken()
 
     # --- anybody's ------------------------------------------------------------------------
 
