@@ -7,6 +7,7 @@ not know the rules themselves, how memory is freed, or what a search makes of th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -103,6 +104,9 @@ class Deepening:
         self._at_work = False
         self._resting = False
         self._failure: str | None = None
+        self._work_left = True
+        # Nothing is quiet enough before that was asked for once.
+        self._calm = Quiet(math.inf, 0)
         self._restoring: Future[None] | None = None
         self._step_due = self._tidy_at = 0.0
         self._load: MachineLoad | None = None
@@ -206,6 +210,7 @@ class Deepening:
             and not self._called_off.is_set()
             and self._pressed is None
             and self._failure is None
+            and self._store.refusal is None
             and not self._run.over
             and self._clock() < self._step_due
             and self._choice.followed
@@ -216,22 +221,25 @@ class Deepening:
         own, elsewhere = self._own()
         # First: an embedder is opened for the card that is watched.
         self._load = load = self._reader.read(own, elsewhere=elsewhere)
-        work_left = self._look_for_work(asked=pressed == "start" or self._watch.asked)
-        quiet = self._quiet()
+        refusal = self._store.refusal
+        if refusal is None:
+            # Else what was known before holds: a torn store cannot even be read.
+            self._work_left = self._look_for_work(asked=pressed == "start" or self._watch.asked)
+            self._calm = self._quiet()
         signs = Signs(
             now=self._clock(),
             load=load,
             last_activity=self._last_sign,
             turns=self._turns(),
-            work_left=work_left,
+            work_left=self._work_left,
             restored=self._restoring is not None and self._restoring.done(),
             borrowed=self._borrowed(),
             pressed=pressed,
-            failure=self._failure,
+            failure=self._failure or refusal,
             memory_needed=self._memory_needed(),
             memory_free=None if load.memory_free is None else load.memory_free + self._reclaimable(),
-            idle_threshold_s=quiet.idle_threshold_s,
-            gpu_idle_percent=quiet.gpu_idle_percent,
+            idle_threshold_s=self._calm.idle_threshold_s,
+            gpu_idle_percent=self._calm.gpu_idle_percent,
         )
         step = idle.step(self._watch, signs)
         self._watch, self._reason = step.watch, step.reason
