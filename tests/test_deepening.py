@@ -16,6 +16,7 @@ from companion.background.deepening import Deepening, Quiet
 from companion.background.residency import Residency
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, SAMPLE_OWNER, DocumentState, RunOutcome, Why, WorkState
+from companion.errors import EmbedderCrashed, EmbedderError
 from companion.inference.catalog import Catalog
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
@@ -236,6 +237,34 @@ def test_a_document_that_breaks_the_child_twice_is_set_aside_with_its_reason(hou
     assert "crashed" in left_out.error
     assert house.embedded() == (7, 6)
     assert house.library.search(ME, "poisonous").hits
+
+
+def test_a_text_that_the_embedder_refuses_is_set_aside_and_all_behind_it_is_deepened(house):
+    house.engine.offered = [replace(MODEL, loaded=True, loaded_window=8192)]
+    house.add(*NOTES[:6], "A note that makes no number.", "Another note that makes no number.", NOTES[6])
+    house.deep.poison = "makes no number"
+    house.deep.fault = EmbedderError("Ollama refused the request: json: unsupported value: NaN")
+    house.until(lambda: house.deep_layer() is not None)
+    left_out = house.store.layers.set_aside(house.deep.identity.embedder_id, ME)
+    assert {each.error for each in left_out} == {house.deep.fault.message}
+    assert house.embedded() == (9, 7)
+    house.pass_time(30)
+    assert house.engine.loads == [(MODEL.name, 0), (MODEL.name, 8192)]
+
+
+@pytest.mark.parametrize("fault", [EmbedderError, EmbedderCrashed])
+def test_an_embedder_that_reads_nothing_is_one_failure_and_no_documents_fault(house, fault):
+    house.add(*NOTES[:3])
+    house.deep.poison, house.deep.fault = "", fault("It reads nothing.")
+    house.until(lambda: house.status.reason.why is Why.FAILED)
+    assert house.status.reason.text == "It reads nothing."
+    house.pass_time(500)
+    assert [run.outcome for run in house.store.index_runs.latest()] == [RunOutcome.FAILED]
+    assert house.store.layers.set_aside(house.deep.identity.embedder_id, ME) == []
+    house.until(lambda: len(house.store.index_runs.latest()) == 2)
+    house.deep.poison = None
+    house.until(lambda: house.deep_layer() is not None, seconds=1500)
+    assert house.embedded() == (3, 3)
 
 
 def test_an_embedder_that_cannot_start_says_why_and_is_tried_again_later(house):

@@ -26,7 +26,7 @@ from companion.background.machine_load import LoadReader
 from companion.background.micro_batches import Batch, MicroBatches
 from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
 from companion.domain import MachineLoad, Reason, RunOutcome, Why, WorkState
-from companion.errors import CompanionError, EmbedderCrashed, StorageError
+from companion.errors import CompanionError, EmbedderError, StorageError
 from companion.inference.deep import DeepEmbedder, Interrupted
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 FREEING_S = 60.0
 """Residency gives up by itself before that."""
 TIDY_S = 3600.0
+ORDINARY = "The lamp of the lighthouse is lit every evening, and the keeper writes down at what time."
+"""A text that every embedder reads, unless it is broken."""
 HISTORY = 360
 """Samples kept for the page: an hour."""
 
@@ -346,16 +348,23 @@ class Deepening:
         if not batch.passages:
             self._finish(embedder.identity.embedder_id)
             return
-        begun = self._clock()
         try:
             embedder.start(self._goes_on)
-            self._embed(embedder, batch)
+            self._try(embedder, batch)
         except Interrupted:
             return
-        except EmbedderCrashed as error:
-            self._batches.blame(embedder.identity.embedder_id, batch, error)
         except CompanionError as error:
             self._failure = error.message
+
+    def _try(self, embedder: DeepEmbedder, batch: Batch) -> None:
+        """What an embedder cannot read is to blame only if it can read anything else."""
+        begun = self._clock()
+        try:
+            self._embed(embedder, batch)
+        except EmbedderError as error:
+            embedder.start(self._goes_on)
+            embedder.embed_passages([ORDINARY])
+            self._batches.blame(embedder.identity.embedder_id, batch, error)
         else:
             self._batches.done(batch, self._clock() - begun)
 

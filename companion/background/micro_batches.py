@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from companion.domain import Passage
-from companion.errors import EmbedderCrashed
+from companion.errors import EmbedderError
 
 if TYPE_CHECKING:
     from companion.library.layers import Layers
@@ -83,8 +83,8 @@ class MicroBatches:
         elif took_s > BATCH_S * 2:
             self._tokens = max(self._tokens // 2, FEWEST_TOKENS)
 
-    def blame(self, embedder_id: str, batch: Batch, error: EmbedderCrashed) -> None:
-        """A document that ends the child twice is set aside; the second try is without company."""
+    def blame(self, embedder_id: str, batch: Batch, error: EmbedderError) -> None:
+        """A document that fails twice is set aside; the second try is without company."""
         doc_ids = batch.doc_ids
         again = self._store.layers.troubled(embedder_id)
         for doc_id in doc_ids:
