@@ -16,7 +16,7 @@ from companion.background.deepening import Deepening, Quiet
 from companion.background.residency import Residency
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, SAMPLE_OWNER, DocumentState, RunOutcome, Why, WorkState
-from companion.errors import EmbedderCrashed, EmbedderError
+from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered
 from companion.inference.catalog import Catalog
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
@@ -250,6 +250,35 @@ def test_a_text_that_the_embedder_refuses_is_set_aside_and_all_behind_it_is_deep
     assert house.embedded() == (9, 7)
     house.pass_time(30)
     assert house.engine.loads == [(MODEL.name, 0), (MODEL.name, 8192)]
+
+
+BOOK = "\n\n".join(f"Chapter {number}. " + "The lamp turned slowly. " * 60 for number in range(60))
+
+
+def test_a_document_that_breaks_the_child_now_and_then_is_not_set_aside(house):
+    house.add(BOOK)
+    embedder_id, (total, _) = house.deep.identity.embedder_id, house.embedded()
+    for part in (0, total // 2):
+        house.until(lambda part=part: house.embedded()[1] > part)
+        house.deep.poison = "turned slowly"
+        house.until(lambda: house.store.layers.troubled(embedder_id))
+        house.deep.poison = None
+        house.until(lambda: not house.store.layers.troubled(embedder_id))
+    house.until(lambda: house.embedded() == (total, total))
+
+
+def test_memory_that_runs_out_now_and_then_is_a_failure_and_no_documents_fault(house):
+    house.add(BOOK)
+    total, _ = house.embedded()
+    for part in (0, total // 4, total // 2):
+        house.until(lambda part=part: house.embedded()[1] > part, seconds=2000)
+        house.deep.poison = "turned slowly"
+        house.deep.fault = EmbedderHindered("It was ended for lack of memory: close programs.")
+        house.until(lambda: house.status.reason.why is Why.FAILED)
+        assert house.status.reason.text == house.deep.fault.message
+        house.deep.poison = None
+    house.until(lambda: house.embedded() == (total, total), seconds=2000)
+    assert len(house.store.index_runs.latest()) == 4
 
 
 @pytest.mark.parametrize("fault", [EmbedderError, EmbedderCrashed])

@@ -26,7 +26,7 @@ from companion.background.machine_load import LoadReader
 from companion.background.micro_batches import Batch, MicroBatches
 from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
 from companion.domain import MachineLoad, Reason, RunOutcome, Why, WorkState
-from companion.errors import CompanionError, EmbedderError, StorageError
+from companion.errors import CompanionError, EmbedderError, EmbedderHindered, StorageError
 from companion.inference.deep import DeepEmbedder, Interrupted
 
 if TYPE_CHECKING:
@@ -361,12 +361,14 @@ class Deepening:
         begun = self._clock()
         try:
             self._embed(embedder, batch)
+        except EmbedderHindered:
+            raise
         except EmbedderError as error:
             embedder.start(self._goes_on)
             embedder.embed_passages([ORDINARY])
             self._batches.blame(embedder.identity.embedder_id, batch, error)
         else:
-            self._batches.done(batch, self._clock() - begun)
+            self._batches.done(embedder.identity.embedder_id, batch, self._clock() - begun)
 
     def _embed(self, embedder: DeepEmbedder, batch: Batch) -> None:
         done = 0

@@ -75,8 +75,9 @@ class MicroBatches:
             self._queue.popleft()
         return batch
 
-    def done(self, batch: Batch, took_s: float) -> None:
+    def done(self, embedder_id: str, batch: Batch, took_s: float) -> None:
         """It went well; the next one may be larger or smaller."""
+        self._store.layers.forgive(embedder_id, batch.doc_ids)
         self._suspects -= batch.doc_ids
         if took_s < BATCH_S / 2:
             self._tokens = min(self._tokens * 2, MOST_TOKENS)
