@@ -13,10 +13,11 @@ from starlette.testclient import TestClient
 from companion.api.app import create_api
 from companion.app import build
 from companion.background.deepening import Deepening, Quiet
+from companion.background.micro_batches import FIRST_TOKENS
 from companion.background.residency import Residency
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, SAMPLE_OWNER, DocumentState, RunOutcome, Why, WorkState
-from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered
+from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered, UnreadableDocument
 from companion.inference.catalog import Catalog
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
@@ -162,6 +163,33 @@ def test_after_the_quiet_time_everything_gets_deep_vectors_and_the_layer_is_in_f
     found = house.library.search(ME, "lighthouse of island 7")
     assert "deep" in found.layers
     assert not house.deep.running
+
+
+def test_a_document_whose_new_version_cannot_be_read_is_deep_again(house):
+    (document,) = house.add(NOTES[0])
+    house.until(lambda: house.deep_layer() is not None)
+    house.library.replace(ME, document.doc_id, "broken.pdf", b"no pdf at all")
+    with pytest.raises(UnreadableDocument):
+        house.library.ingest(document.doc_id)
+    house.until(lambda: house.library.document(ME, document.doc_id).state is DocumentState.DEEP)
+    assert house.embedded() == (1, 1)
+
+
+def test_a_new_version_with_the_same_passages_is_deep_at_once(house):
+    (document,) = house.add(NOTES[0])
+    house.until(lambda: house.deep_layer() is not None)
+    house.library.replace(ME, document.doc_id, document.name, f"{NOTES[0]}\n".encode())
+    house.library.ingest(document.doc_id)
+    house.until(lambda: house.library.document(ME, document.doc_id).state is DocumentState.DEEP)
+    assert len(house.deep.batches) == 1
+
+
+def test_a_document_whose_last_passage_fills_the_batch_is_deep(house):
+    (document,) = house.add("\n\n".join(f"Chapter {n}. " + "The lamp turned slowly. " * 80 for n in range(3)))
+    tokens = [passage.tokens for passage in house.library.passages(ME, document.doc_id)]
+    assert sum(tokens[:-1]) < FIRST_TOKENS <= sum(tokens)
+    house.until(lambda: house.status.reason.why is Why.DONE and house.status.state is WorkState.WATCHING)
+    assert house.library.document(ME, document.doc_id).state is DocumentState.DEEP
 
 
 def test_a_document_that_comes_right_after_the_last_batch_is_deepened_too(house):

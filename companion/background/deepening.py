@@ -381,8 +381,7 @@ class Deepening:
             return self._goes_on()
 
         if self._layers.fill(embedder, batch.owner, batch.passages, proceed):
-            for doc_id in batch.whole:
-                self._store.documents.deepened(doc_id)
+            self._store.layers.deepen(embedder.identity.embedder_id, batch.doc_ids)
 
     def _finish(self, embedder_id: str) -> None:
         self._layers.settle(embedder_id, ())

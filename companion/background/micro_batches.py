@@ -32,8 +32,6 @@ class Batch:
 
     owner: str = ""
     passages: list[Passage] = field(default_factory=list)
-    whole: set[str] = field(default_factory=set)
-    """Documents of which nothing is left after it."""
 
     @property
     def doc_ids(self) -> set[str]:
@@ -71,7 +69,6 @@ class MicroBatches:
                 left -= max(passage.tokens, 1)
                 if left <= 0:
                     return batch
-            batch.whole.add(doc_id)
             self._queue.popleft()
         return batch
 

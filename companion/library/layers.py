@@ -216,7 +216,9 @@ class Layers:
             self.changed()
 
     def settle(self, embedder_id: str, waiting: Iterable[tuple[str, str]]) -> list[str]:
-        """Put the layer in force for all owners of whom nothing is `waiting`; returns those owners."""
+        """Documents that are whole are deep, and the layer is in force for all owners of whom nothing is
+        `waiting`; returns those owners."""
+        self._store.layers.deepen(embedder_id)
         left = {owner for _doc_id, owner in waiting}
         done = []
         for owner in self._store.documents.owners():

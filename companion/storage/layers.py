@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from companion.domain import SAMPLE_OWNER, LayerInfo, LayerKind, SetAside
+from companion.domain import SAMPLE_OWNER, DocumentState, LayerInfo, LayerKind, SetAside
 from companion.storage.database import Database
 from companion.storage.tables import (
     among,
@@ -127,17 +127,24 @@ class LayerStore:
 
         Without those that were set aside.
         """
-        waiting = select(document_chunks.c.chunk_id).where(
-            document_chunks.c.doc_id == documents.c.doc_id, ~_has_vectors(embedder_id)
-        )
         aside = select(document_layers.c.doc_id).where(*_in_state(SET_ASIDE, embedder_id))
         statement = (
             select(documents.c.doc_id, documents.c.owner)
-            .where(_ALIVE, waiting.exists(), documents.c.doc_id.not_in(aside))
+            .where(_ALIVE, _waits_for(embedder_id), documents.c.doc_id.not_in(aside))
             .order_by(documents.c.created_at.desc(), documents.c.doc_id)
         )
         with self._database.reading() as connection:
             return [(row.doc_id, row.owner) for row in connection.execute(statement)]
+
+    def deepen(self, embedder_id: str, doc_ids: Collection[str] | None = None) -> None:
+        """The searchable documents, or those of them with these ids, of which no passage waits any more
+        are deep."""
+        those = () if doc_ids is None else (among(documents.c.doc_id, doc_ids),)
+        whole = update(documents).where(
+            documents.c.state == DocumentState.SEARCHABLE, ~_waits_for(embedder_id), *those
+        )
+        with self._database.writing() as connection:
+            connection.execute(whole.values(state=DocumentState.DEEP))
 
     # --- documents that make trouble ----------------------------------------------------
 
@@ -255,6 +262,14 @@ def _last_session() -> ScalarSelect[datetime]:
 
 def _in_state(state: str, embedder_id: str) -> tuple[ColumnElement[bool], ...]:
     return document_layers.c.embedder_id == embedder_id, document_layers.c.state == state
+
+
+def _waits_for(embedder_id: str) -> ColumnElement[bool]:
+    """A passage of the document has no vectors yet."""
+    waiting = select(document_chunks.c.chunk_id).where(
+        document_chunks.c.doc_id == documents.c.doc_id, ~_has_vectors(embedder_id)
+    )
+    return waiting.exists()
 
 
 def _has_vectors(embedder_id: str) -> ColumnElement[bool]:
