@@ -225,6 +225,13 @@ def test_a_folder_without_a_tokenizer_is_refused_with_a_sentence(tiny_folder, tm
         ChildEmbedder.open(copy.folder, name="model", cache_dir=tmp_path / "cache")
 
 
+def test_a_folder_with_a_torn_tokenizer_is_refused_with_a_sentence(tiny_folder, tmp_path):
+    copy = Copy(tiny_folder, tmp_path / "model")
+    copy.damage("tokenizer.json")
+    with pytest.raises(EmbedderError, match=r"tokenizer\.json of the embedder model cannot be read"):
+        ChildEmbedder.open(copy.folder, name="model", cache_dir=tmp_path / "cache")
+
+
 # --- the child as a process -------------------------------------------------------------
 
 

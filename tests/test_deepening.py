@@ -333,6 +333,20 @@ def test_an_embedder_that_cannot_start_says_why_and_is_tried_again_later(house):
     house.until(lambda: house.deep_layer() is not None, seconds=1500)
 
 
+def test_an_embedder_that_cannot_be_opened_says_why_whatever_goes_wrong(house):
+    house.add(*NOTES[:2])
+    house.until(lambda: house.deep_layer() is not None)
+    house.wanted = "of a folder with odd files"
+    house.pass_time(30)
+    assert house.status.reason.why is Why.FAILED
+    assert (
+        house.status.reason.text
+        == "The embedder of a folder with odd files could not be loaded: see the log."
+    )
+    house.choose(house.wanted)
+    house.until(lambda: house.deep_layer() == house.deep.identity.embedder_id, seconds=1500)
+
+
 def test_another_embedder_fills_a_layer_of_its_own_and_the_old_one_serves_until_then(house):
     house.add(*NOTES[:5])
     house.until(lambda: house.deep_layer() is not None)

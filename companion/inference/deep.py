@@ -267,7 +267,7 @@ def count_parameters(folder: Path) -> int:
     """Numbers in the weights of a folder, from the heads of its safetensors. Raises EmbedderError."""
     try:
         return sum(_parameters(path) for path in folder.rglob("*.safetensors"))
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise EmbedderError(f"The weights in {folder} cannot be read: fetch the embedder again.") from error
 
 
