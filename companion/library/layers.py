@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from companion.errors import EmbedderError, IndexUnusable, StorageError
 from companion.library.clean_mark import CleanMark
 from companion.library.layer import Layer, Scope
 from companion.library.pace import Pace
-from companion.library.vectors import VectorIndex, collection_name, vector_id
+from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
 
 if TYPE_CHECKING:
     from companion.domain import Passage
@@ -40,6 +40,8 @@ one for each so many that are there."""
 PROBE_SAMPLES = 60
 SHORT_PROBE_SAMPLES = 8
 """Of each collection; after a clean stop only whether the index opens is in doubt."""
+MOST_SAMPLES = 600
+"""Of all collections: each takes 2.5 ms, and as long again on a busy machine."""
 
 Leaving = list[tuple[Layer, list[str]]]
 """Vector ids that are to leave the index, by layer."""
@@ -94,14 +96,23 @@ class Layers:
         clean = self._mark.take()
         try:
             if self._index.exists:
-                count = SHORT_PROBE_SAMPLES if clean else PROBE_SAMPLES
-                owners = self._store.documents.owners()
-                samples = [sample for layer in self._all() for sample in layer.samples(owners, count)]
+                samples = self.samples(SHORT_PROBE_SAMPLES if clean else PROBE_SAMPLES)
                 self._index.probe(samples, thorough=not clean)
             self._connect(proceed)
         except IndexUnusable as unusable:
             log.warning("the vector index is set aside and rebuilt: %s", unusable.message)
             self._rebuild(proceed)
+
+    def samples(self, count: int) -> list[Sample]:
+        """Stored vectors which a healthy index must find: of the largest collections `count` each, of the
+        others one where there are many of them."""
+        owners = self._store.documents.owners()
+        collections = [(layer, owner) for layer in self._all() for owner in owners]
+        collections.sort(key=lambda each: each[0].count(each[1]), reverse=True)
+        found: list[Sample] = []
+        for (layer, owner), share in zip(collections, _shares(len(collections), count), strict=True):
+            found += layer.samples(owner, share)
+        return found
 
     def mend(self, proceed: Callable[[], bool]) -> None:
         """Rebuild the index if it failed since it was opened, or its files say that it will."""
@@ -397,3 +408,12 @@ class Layers:
             total, embedded = self._store.layers.coverage(embedder_id, owner)
             self._whole[key] = total == embedded
         return self._whole[key]
+
+
+def _shares(collections: int, count: int) -> Iterator[int]:
+    """How many of `MOST_SAMPLES` each collection gets: `count` as long as one is left for each behind it."""
+    left = MOST_SAMPLES
+    for behind in reversed(range(collections)):
+        share = min(left, max(1, min(count, left - behind)))
+        left -= share
+        yield share

@@ -38,6 +38,8 @@ PIECE = 32
 """Vectors per write. Chroma holds the interpreter's lock for a whole call: 32 take about 75 ms."""
 READ_PIECE = 2000
 PROBE_TIMEOUT_S = 30.0
+PROBE_COLLECTION_S = 0.2
+"""More for each collection: to open one takes 25 ms on a busy machine."""
 PROBE_MEMORY = 8 * 1024**3
 PROBE_FILE_GROWTH = 256 * 1024**2
 PROBE_NEIGHBOURS = 10
@@ -253,7 +255,7 @@ def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: boo
         child.stdin.write("".join(_to_line(sample) for sample in samples).encode())
         child.stdin.close()
         # A torn index may hang for ever at open.
-        readable, _, _ = select.select([child.stdout], [], [], PROBE_TIMEOUT_S)
+        readable, _, _ = select.select([child.stdout], [], [], _patience_s(generation))
         answer = child.stdout.readline().decode().strip() if readable else "it does not open"
     except BrokenPipeError:
         answer = "it crashes at open"
@@ -261,6 +263,11 @@ def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: boo
         child.kill()
     if answer != "ok":
         raise IndexUnusable(f"The vector index is torn: {answer or 'it crashes at open'}.")
+
+
+def _patience_s(generation: Path) -> float:
+    """A folder for the graph of each collection."""
+    return PROBE_TIMEOUT_S + PROBE_COLLECTION_S * sum(1 for _ in generation.glob("*/"))
 
 
 def _to_line(sample: Sample) -> str:
@@ -328,7 +335,8 @@ def _probe_main() -> None:
     follow_parent()
     generation = Path(sys.argv[1])
     largest = max((path.stat().st_size for path in generation.rglob("*") if path.is_file()), default=0)
-    limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=60, file_bytes=largest + PROBE_FILE_GROWTH)
+    cpu_s = int(2 * _patience_s(generation))
+    limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=cpu_s, file_bytes=largest + PROBE_FILE_GROWTH)
     # Read to the end before the index is opened: the parent would hang on a full pipe with us.
     samples = sys.stdin.readlines()
     fault = _fault(generation, samples, thorough="thorough" in sys.argv[2:])
