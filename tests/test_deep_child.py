@@ -297,6 +297,13 @@ embedder.embed_passages(["A passage that takes a while. " * 40] * 20_000)
         wait_for(lambda: gone(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_child_that_cannot_be_started_leaves_nothing_open():
+    before = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="too long"):
+        deep.Child("companion", ["x" * 10_000_000])
+    assert psutil.Process().num_fds() == before
+
+
 # --- being killed -----------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The index through the library's face: what a start looks at, what it trusts, and what it heals."""
 
+import errno
 import os
 import shutil
 import time
@@ -404,6 +405,23 @@ def test_without_an_embedder_a_healthy_index_is_left_alone_until_there_is_one(sh
     library.close()
     store.close()
     assert [path for path in generation.parent.iterdir() if path.is_dir()] == [generation]
+
+
+def test_an_index_that_no_process_can_look_at_is_kept_and_opened_later(shelf, monkeypatch):
+    def refuse(*_arguments):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = shelf.index.generation()
+    kill(shelf)
+    monkeypatch.setattr(vectors, "Child", refuse)
+    again = shelf.reopen()
+    again.library.mend_index()
+    assert again.library.status(ME).index == "exact"
+    assert again.library.search(ME, "word7").hits
+    monkeypatch.undo()
+    again.library.mend_index()
+    assert again.library.status(ME).index == "ready"
+    assert again.index.generation() == before
 
 
 def test_an_open_index_is_not_probed_by_a_second_process(shelf, probes):

@@ -19,7 +19,7 @@ from companion.errors import EmbedderError, IndexUnusable, StorageError
 from companion.library.clean_mark import CleanMark
 from companion.library.layer import Layer, Scope
 from companion.library.pace import Pace
-from companion.library.vectors import Sample, VectorIndex, collection_name, vector_id
+from companion.library.vectors import NotProbed, Sample, VectorIndex, collection_name, vector_id
 
 if TYPE_CHECKING:
     from companion.domain import Passage
@@ -71,6 +71,7 @@ class Layers:
         self._completed: dict[tuple[str, str], str | None] = {}
         self._whole: dict[tuple[str, str], bool] = {}
         self._looked_over: int | None = None
+        self._unprobed = False
 
     @property
     def light(self) -> Layer:
@@ -99,8 +100,14 @@ class Layers:
                 samples = self.samples(SHORT_PROBE_SAMPLES if clean else PROBE_SAMPLES)
                 self._index.probe(samples, thorough=not clean)
             self._connect(proceed)
+            self._unprobed = False
+        except NotProbed as error:
+            if not self._unprobed:
+                log.warning("the vector index cannot be looked at yet: %s", error)
+            self._unprobed = True
         except IndexUnusable as unusable:
             log.warning("the vector index is set aside and rebuilt: %s", unusable.message)
+            self._unprobed = False
             self._rebuild(proceed)
 
     def samples(self, count: int) -> list[Sample]:
@@ -115,7 +122,11 @@ class Layers:
         return found
 
     def mend(self, proceed: Callable[[], bool]) -> None:
-        """Rebuild the index if it failed since it was opened, or its files say that it will."""
+        """Rebuild the index if it failed since it was opened, or its files say that it will; open it if
+        nobody could look at it before."""
+        if self._unprobed:
+            self.open(proceed)
+            return
         try:
             self._index.check_sizes()
             healthy = all(layer.serving for layer in self._all())

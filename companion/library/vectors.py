@@ -54,6 +54,10 @@ class Sample:
     vector: Vectors
 
 
+class NotProbed(Exception):
+    """No process could be started, which says nothing of the index."""
+
+
 def collection_name(embedder_id: str, owner: str) -> str:
     """One collection per space and owner: spaces never mix, and no filter is ever needed."""
     return f"{embedder_id}-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
@@ -94,7 +98,8 @@ class VectorIndex:
         return found[-1] if found else self._folder / "0001"
 
     def probe(self, samples: Sequence[Sample], *, thorough: bool = True) -> None:
-        """Raises `IndexUnusable` if the newest generation is torn or forgetful.
+        """Raises `IndexUnusable` if the newest generation is torn or forgetful, `NotProbed` if nobody
+        could look.
 
         Without `thorough`, for an index that was closed in good order, it only has to open and to
         find the samples; else all of its files are read, and every vector.
@@ -249,8 +254,14 @@ class translated:
 
 
 def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: bool) -> None:
-    """Let a child open the generation and find the samples; it is killed when it takes too long."""
-    child = Child("companion.library.vectors", [str(generation), *(["thorough"] if thorough else [])])
+    """Let a child open the generation and find the samples; it is killed when it takes too long.
+
+    Raises `NotProbed` when there can be no child at this moment.
+    """
+    try:
+        child = Child("companion.library.vectors", [str(generation), *(["thorough"] if thorough else [])])
+    except OSError as error:
+        raise NotProbed(error.strerror or str(error)) from error
     try:
         child.stdin.write("".join(_to_line(sample) for sample in samples).encode())
         child.stdin.close()
