@@ -49,6 +49,9 @@ class Child:
                 },
                 pass_fds=(read_end,),
             )
+        except BaseException:
+            os.close(self._lifeline)
+            raise
         finally:
             os.close(read_end)
 

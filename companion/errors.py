@@ -23,6 +23,7 @@ CompanionError
 ├── EmbedderError           an embedder cannot be used
 │   ├── WeightsMissing
 │   ├── EmbedderWarming
+│   ├── EmbedderHindered    by memory, or an engine that is away: whatever it would read
 │   └── EmbedderCrashed     its process ended by itself; perhaps what it read was the reason
 ├── IndexUnusable           the vector index is torn; it will be rebuilt
 └── StorageError            the data folder or its database cannot be used
@@ -145,6 +146,10 @@ class WeightsMissing(EmbedderError):
 
 class EmbedderWarming(EmbedderError):
     code = "embedder_warming"
+
+
+class EmbedderHindered(EmbedderError):
+    code = "embedder_hindered"
 
 
 class EmbedderCrashed(EmbedderError):

@@ -193,7 +193,7 @@ class IdleWork:
 
     def _tick(self) -> float:
         # Not before the light embedder is there: that one is needed by everybody.
-        if self.upkeep.stage is None:
+        if self.upkeep.stage is None and not self._rooms.store.damaged:
             self.direct.follow()
         return self.upkeep.tick()
 

@@ -130,7 +130,7 @@ class FakeEmbedder:
 
 
 class FakeDeep(FakeEmbedder):
-    """A deep embedder without a process: it can be killed at any moment, crash on a word, and be slow."""
+    """A deep embedder without a process: it can be killed at any moment, fail on a word, and be slow."""
 
     def __init__(self, name="deep-bag", dimension=96):
         super().__init__(name, dimension, window_words=400)
@@ -141,6 +141,8 @@ class FakeDeep(FakeEmbedder):
         self.starts = 0
         self.batches = []
         self.poison = None
+        self.fault = EmbedderCrashed("The embedder crashed: see the log.")
+        """What comes of a text with the poison in it."""
         self.refusal = None
         self.held = threading.Event()
         """Set: batches wait until they are killed or `held` is cleared."""
@@ -162,9 +164,9 @@ class FakeDeep(FakeEmbedder):
             if not self.running:
                 raise Interrupted
             time.sleep(0.001)
-        if self.poison and any(self.poison in text for text in texts):
-            self.running = False
-            raise EmbedderCrashed("The embedder crashed: see the log.")
+        if self.poison is not None and any(self.poison in text for text in texts):
+            self.running = type(self.fault) is EmbedderError
+            raise self.fault
         self.batches.append(list(texts))
         return super().embed_passages(texts)
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from companion.config import REPOSITORY
-from companion.errors import EmbedderCrashed, EmbedderError
+from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered
 from companion.inference import deep
 from companion.inference.deep import ChildEmbedder, Interrupted, count_parameters
 from companion.inference.embedders import OnnxEmbedder
@@ -225,6 +225,13 @@ def test_a_folder_without_a_tokenizer_is_refused_with_a_sentence(tiny_folder, tm
         ChildEmbedder.open(copy.folder, name="model", cache_dir=tmp_path / "cache")
 
 
+def test_a_folder_with_a_torn_tokenizer_is_refused_with_a_sentence(tiny_folder, tmp_path):
+    copy = Copy(tiny_folder, tmp_path / "model")
+    copy.damage("tokenizer.json")
+    with pytest.raises(EmbedderError, match=r"tokenizer\.json of the embedder model cannot be read"):
+        ChildEmbedder.open(copy.folder, name="model", cache_dir=tmp_path / "cache")
+
+
 # --- the child as a process -------------------------------------------------------------
 
 
@@ -288,6 +295,13 @@ embedder.embed_passages(["A passage that takes a while. " * 40] * 20_000)
         parent.kill()
         # Its work would last for minutes.
         wait_for(lambda: gone(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_child_that_cannot_be_started_leaves_nothing_open():
+    before = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="too long"):
+        deep.Child("companion", ["x" * 10_000_000])
+    assert psutil.Process().num_fds() == before
 
 
 # --- being killed -----------------------------------------------------------------------
@@ -360,17 +374,21 @@ def test_an_export_at_the_first_start_ends_with_its_child(tiny_folder, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
-    [(signal.SIGKILL, "lack of memory"), (signal.SIGSEGV, "SIGSEGV"), (signal.SIGTERM, "SIGTERM")],
+    ("number", "kind", "words"),
+    [
+        (signal.SIGKILL, EmbedderHindered, "lack of memory"),
+        (signal.SIGSEGV, EmbedderCrashed, "SIGSEGV"),
+        (signal.SIGTERM, EmbedderCrashed, "SIGTERM"),
+    ],
 )
-def test_a_child_that_dies_by_itself_is_a_crash_with_a_sentence(light, number, words):
+def test_a_child_that_dies_by_itself_is_a_crash_unless_the_system_ended_it(light, number, kind, words):
     light.start()
     pid = light.pid
     waiting = InThread(lambda: [light.embed_passages(LONG_WORK) for _ in range(99)])
     wait_for(lambda: worked(pid, 0.8))
     os.kill(pid, number)
     error = waiting.ended().error
-    assert isinstance(error, EmbedderCrashed)
+    assert type(error) is kind
     assert words in error.message
     assert gone(pid)
     light.start()
@@ -379,7 +397,7 @@ def test_a_child_that_dies_by_itself_is_a_crash_with_a_sentence(light, number, w
 
 def test_a_child_that_is_gone_before_it_is_asked_is_a_crash(tiny):
     tiny.start()
-    psutil.Process(tiny.pid).kill()
+    psutil.Process(tiny.pid).terminate()
     with pytest.raises(EmbedderCrashed):
         tiny.embed_passages(LONG_WORK)
     assert tiny.pid is None
@@ -526,7 +544,7 @@ def test_what_ollama_refuses_is_a_sentence_and_no_crash(ollama, server, failure)
     ollama.start()
     with pytest.raises(EmbedderError) as raised:
         ollama.embed_passages(["one"])
-    assert not isinstance(raised.value, EmbedderCrashed)
+    assert type(raised.value) is (EmbedderError if failure == "refused" else EmbedderHindered)
     server.failure = None
     assert ollama.embed_passages(["one"]).shape == (1, 8)
 

@@ -13,9 +13,11 @@ from starlette.testclient import TestClient
 from companion.api.app import create_api
 from companion.app import build
 from companion.background.deepening import Deepening, Quiet
+from companion.background.micro_batches import FIRST_TOKENS
 from companion.background.residency import Residency
 from companion.config import Settings
 from companion.domain import LOCAL_OWNER, SAMPLE_OWNER, DocumentState, RunOutcome, Why, WorkState
+from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered, UnreadableDocument
 from companion.inference.catalog import Catalog
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
@@ -163,6 +165,33 @@ def test_after_the_quiet_time_everything_gets_deep_vectors_and_the_layer_is_in_f
     assert not house.deep.running
 
 
+def test_a_document_whose_new_version_cannot_be_read_is_deep_again(house):
+    (document,) = house.add(NOTES[0])
+    house.until(lambda: house.deep_layer() is not None)
+    house.library.replace(ME, document.doc_id, "broken.pdf", b"no pdf at all")
+    with pytest.raises(UnreadableDocument):
+        house.library.ingest(document.doc_id)
+    house.until(lambda: house.library.document(ME, document.doc_id).state is DocumentState.DEEP)
+    assert house.embedded() == (1, 1)
+
+
+def test_a_new_version_with_the_same_passages_is_deep_at_once(house):
+    (document,) = house.add(NOTES[0])
+    house.until(lambda: house.deep_layer() is not None)
+    house.library.replace(ME, document.doc_id, document.name, f"{NOTES[0]}\n".encode())
+    house.library.ingest(document.doc_id)
+    house.until(lambda: house.library.document(ME, document.doc_id).state is DocumentState.DEEP)
+    assert len(house.deep.batches) == 1
+
+
+def test_a_document_whose_last_passage_fills_the_batch_is_deep(house):
+    (document,) = house.add("\n\n".join(f"Chapter {n}. " + "The lamp turned slowly. " * 80 for n in range(3)))
+    tokens = [passage.tokens for passage in house.library.passages(ME, document.doc_id)]
+    assert sum(tokens[:-1]) < FIRST_TOKENS <= sum(tokens)
+    house.until(lambda: house.status.reason.why is Why.DONE and house.status.state is WorkState.WATCHING)
+    assert house.library.document(ME, document.doc_id).state is DocumentState.DEEP
+
+
 def test_a_document_that_comes_right_after_the_last_batch_is_deepened_too(house):
     house.add(*NOTES[:2])
     house.until(lambda: house.store.index_runs.latest() and house.store.index_runs.latest()[0].outcome)
@@ -238,6 +267,63 @@ def test_a_document_that_breaks_the_child_twice_is_set_aside_with_its_reason(hou
     assert house.library.search(ME, "poisonous").hits
 
 
+def test_a_text_that_the_embedder_refuses_is_set_aside_and_all_behind_it_is_deepened(house):
+    house.engine.offered = [replace(MODEL, loaded=True, loaded_window=8192)]
+    house.add(*NOTES[:6], "A note that makes no number.", "Another note that makes no number.", NOTES[6])
+    house.deep.poison = "makes no number"
+    house.deep.fault = EmbedderError("Ollama refused the request: json: unsupported value: NaN")
+    house.until(lambda: house.deep_layer() is not None)
+    left_out = house.store.layers.set_aside(house.deep.identity.embedder_id, ME)
+    assert {each.error for each in left_out} == {house.deep.fault.message}
+    assert house.embedded() == (9, 7)
+    house.pass_time(30)
+    assert house.engine.loads == [(MODEL.name, 0), (MODEL.name, 8192)]
+
+
+BOOK = "\n\n".join(f"Chapter {number}. " + "The lamp turned slowly. " * 60 for number in range(60))
+
+
+def test_a_document_that_breaks_the_child_now_and_then_is_not_set_aside(house):
+    house.add(BOOK)
+    embedder_id, (total, _) = house.deep.identity.embedder_id, house.embedded()
+    for part in (0, total // 2):
+        house.until(lambda part=part: house.embedded()[1] > part)
+        house.deep.poison = "turned slowly"
+        house.until(lambda: house.store.layers.troubled(embedder_id))
+        house.deep.poison = None
+        house.until(lambda: not house.store.layers.troubled(embedder_id))
+    house.until(lambda: house.embedded() == (total, total))
+
+
+def test_memory_that_runs_out_now_and_then_is_a_failure_and_no_documents_fault(house):
+    house.add(BOOK)
+    total, _ = house.embedded()
+    for part in (0, total // 4, total // 2):
+        house.until(lambda part=part: house.embedded()[1] > part, seconds=2000)
+        house.deep.poison = "turned slowly"
+        house.deep.fault = EmbedderHindered("It was ended for lack of memory: close programs.")
+        house.until(lambda: house.status.reason.why is Why.FAILED)
+        assert house.status.reason.text == house.deep.fault.message
+        house.deep.poison = None
+    house.until(lambda: house.embedded() == (total, total), seconds=2000)
+    assert len(house.store.index_runs.latest()) == 4
+
+
+@pytest.mark.parametrize("fault", [EmbedderError, EmbedderCrashed])
+def test_an_embedder_that_reads_nothing_is_one_failure_and_no_documents_fault(house, fault):
+    house.add(*NOTES[:3])
+    house.deep.poison, house.deep.fault = "", fault("It reads nothing.")
+    house.until(lambda: house.status.reason.why is Why.FAILED)
+    assert house.status.reason.text == "It reads nothing."
+    house.pass_time(500)
+    assert [run.outcome for run in house.store.index_runs.latest()] == [RunOutcome.FAILED]
+    assert house.store.layers.set_aside(house.deep.identity.embedder_id, ME) == []
+    house.until(lambda: len(house.store.index_runs.latest()) == 2)
+    house.deep.poison = None
+    house.until(lambda: house.deep_layer() is not None, seconds=1500)
+    assert house.embedded() == (3, 3)
+
+
 def test_an_embedder_that_cannot_start_says_why_and_is_tried_again_later(house):
     house.add(*NOTES[:2])
     house.deep.refusal = "The embedder is broken: choose another."
@@ -245,6 +331,20 @@ def test_an_embedder_that_cannot_start_says_why_and_is_tried_again_later(house):
     assert house.status.reason.text == "The embedder is broken: choose another."
     house.deep.refusal = None
     house.until(lambda: house.deep_layer() is not None, seconds=1500)
+
+
+def test_an_embedder_that_cannot_be_opened_says_why_whatever_goes_wrong(house):
+    house.add(*NOTES[:2])
+    house.until(lambda: house.deep_layer() is not None)
+    house.wanted = "of a folder with odd files"
+    house.pass_time(30)
+    assert house.status.reason.why is Why.FAILED
+    assert (
+        house.status.reason.text
+        == "The embedder of a folder with odd files could not be loaded: see the log."
+    )
+    house.choose(house.wanted)
+    house.until(lambda: house.deep_layer() == house.deep.identity.embedder_id, seconds=1500)
 
 
 def test_another_embedder_fills_a_layer_of_its_own_and_the_old_one_serves_until_then(house):

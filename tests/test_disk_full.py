@@ -1,22 +1,35 @@
 """A disk that fills up at any moment: nothing acknowledged is lost, and all goes on when there is room."""
 
+import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from companion.app import build
 from companion.config import Settings
-from companion.domain import LOCAL_OWNER, DocumentState, MessageState, Role, SessionConfig, ThinkingMode
-from companion.errors import DiskFull
+from companion.domain import (
+    LOCAL_OWNER,
+    DocumentState,
+    MessageState,
+    Role,
+    RunOutcome,
+    SessionConfig,
+    ThinkingMode,
+    Why,
+    WorkState,
+)
+from companion.errors import DatabaseDamaged, DiskFull
 from companion.library.vectors import VectorIndex, collection_name, vector_id
 from companion.storage.store import Store
-from tests.fakes import FakeDeep, FakeEmbedder, FakeLoad, ScriptedEngine
+from tests.fakes import MODEL, FakeDeep, FakeEmbedder, FakeLoad, ScriptedEngine
 from tests.house import house
 from tests.test_states import House, fill, small_disk, wait_for
 
 ME = LOCAL_OWNER
 BOOK = "\n\n".join(f"# Part {n}\n\n" + f"In harbour{n} the lamp{n} is lit. " * 90 for n in range(40)).encode()
 CONFIG = SessionConfig("s", "llama3.2:3b", ThinkingMode.HYBRID, 5, "light", "deep", 600)
+LOADED = replace(MODEL, loaded=True, loaded_window=8192)
 
 
 class Flood:
@@ -132,6 +145,59 @@ def test_a_disk_that_fills_while_the_library_is_deepened_only_delays_it(tmp_path
         companion.close()
 
 
+def test_on_a_full_disk_deepening_gives_the_machine_back_and_does_not_begin_again(tmp_path, monkeypatch):
+    deep, engine = FakeDeep("deep-bag"), ScriptedEngine(models=[LOADED])
+    with small_disk(tmp_path / "disk", 30) as disk:
+        companion = build(
+            Settings(data_dir=disk / "data", offline=True, min_free_mb=1, embed_deep="deep-bag"),
+            engines=[engine], light=FakeEmbedder(), deep=lambda _name, _may_fetch: deep,
+            reader=FakeLoad(),
+        )  # fmt: skip
+        companion.start()
+        wait_for(lambda: companion.health().state == "ready")
+        companion.library.add(ME, "book.md", BOOK)
+        flood = Flood(disk, companion.store.embeddings.save)
+        monkeypatch.setattr(companion.store.embeddings, "save", flood)
+        companion.work.deepening.press("start")
+        wait_for(lambda: flood.ballast is not None and companion.store.full)
+        status = companion.work.deepening.status
+        wait_for(lambda: (now := status()).state is WorkState.WATCHING and now.reason.why is Why.FAILED)
+        assert "full" in status().reason.text
+        assert not deep.running
+        pressed_at = companion.work.deepening._watch.wished_at
+        companion.work.deepening.press("start")
+        wait_for(lambda: companion.work.deepening._watch.wished_at > pressed_at)
+        assert (status().state, status().reason.why) == (WorkState.WATCHING, Why.FAILED)
+        assert engine.loads == [(MODEL.name, 0), (MODEL.name, 8192)]
+        assert deep.starts == 1
+        companion.close()
+
+
+def test_with_a_torn_database_deepening_gives_the_machine_back(tmp_path):
+    deep, engine = FakeDeep("deep-bag"), ScriptedEngine(models=[LOADED])
+    deep.held.set()
+    companion = build(
+        Settings(data_dir=tmp_path / "data", offline=True, embed_deep="deep-bag"),
+        engines=[engine], light=FakeEmbedder(), deep=lambda _name, _may_fetch: deep,
+        reader=FakeLoad(),
+    )  # fmt: skip
+    companion.start()
+    wait_for(lambda: companion.health().state == "ready")
+    book = companion.library.add(ME, "book.md", BOOK)
+    companion.work.deepening.press("start")
+    assert deep.waiting.wait(60)
+    companion.store.checkpoint()
+    with (tmp_path / "data" / "companion.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"?" * 1_000_000)
+    with pytest.raises(DatabaseDamaged):
+        companion.store.passages.of(ME, book.doc_id)
+    deep.held.clear()
+    wait_for(lambda: engine.loads == [(MODEL.name, 0), (MODEL.name, 8192)])
+    assert not deep.running
+    companion.close()
+
+
 def _is_whole(library):
     return [(layer.in_force, layer.coverage) for layer in library.deep_layers(ME)] == [(True, 1.0)]
 
@@ -175,6 +241,26 @@ def test_an_app_starts_on_a_disk_that_filled_while_it_was_away(tmp_path):
         session_id = again.client.post("/api/sessions").json()["session_id"]
         asked = again.client.post(f"/api/sessions/{session_id}/messages", json={"content": "Blue button?"})
         assert asked.status_code == 200
+        again.companion.close()
+
+
+def test_an_app_that_was_killed_while_it_deepened_starts_on_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", 50) as disk:
+        app = House(disk / "data", min_free_mb=1).start()
+        runs, embedder = app.companion.store.index_runs, FakeDeep().identity
+        app.companion.store.embeddings.register(embedder)
+        runs.begin(embedder.embedder_id)
+        # As a kill leaves it.
+        shutil.copytree(disk / "data", disk / "killed")
+        app.companion.close()
+        ballast = fill(disk)
+        again = House(disk / "killed", min_free_mb=1).start()
+        assert again.client.get("/api/documents").status_code == 200
+        ballast.unlink()
+        wait_for(lambda: not again.companion.store.full)
+        runs = again.companion.store.index_runs
+        runs.end(runs.begin(embedder.embedder_id), RunOutcome.COMPLETE, 1, "done")
+        assert [run.outcome for run in runs.latest()] == [RunOutcome.COMPLETE, RunOutcome.BROKEN]
         again.companion.close()
 
 

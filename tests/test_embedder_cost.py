@@ -1,6 +1,7 @@
 """What another embedder would cost is said before it is chosen: download, memory, time, or why not."""
 
 import json
+import shutil
 
 import pytest
 from fastapi.testclient import TestClient
@@ -115,6 +116,47 @@ async def test_a_folder_that_is_no_supported_embedder_is_refused(companion, tmp_
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (tmp_path / "config.json").write_text("{}")
     assert "pools by max" in (await companion.embedder_cost(str(tmp_path), "deep")).refusal
+
+
+ODD_FILES = {
+    "modules without a type": ("modules.json", [{"path": ""}]),
+    "modules that are none": ("modules.json", {"type": "a.Transformer"}),
+    "a list as pooling": ("1_Pooling/config.json", []),
+    "no dimension": ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True}),
+    "a dimension in words": (
+        "1_Pooling/config.json",
+        {"word_embedding_dimension": "many", "pooling_mode_mean_tokens": True},
+    ),
+    "an endless dimension": (
+        "1_Pooling/config.json",
+        {"word_embedding_dimension": float("inf"), "pooling_mode_mean_tokens": True},
+    ),
+    "a length in words": ("config.json", {"max_position_embeddings": "many"}),
+    "prompts that are none": ("config_sentence_transformers.json", {"prompts": ["query: "]}),
+    "a number as prompt": ("config_sentence_transformers.json", {"prompts": {"query": 5}}),
+}
+
+
+@pytest.mark.parametrize("what", ODD_FILES)
+async def test_a_folder_with_odd_files_is_refused_with_a_sentence(companion, tmp_path, what):
+    modules = [{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}]
+    pooling = {"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}
+    odd = tmp_path / "odd"
+    (odd / "1_Pooling").mkdir(parents=True)
+    files = {"modules.json": modules, "1_Pooling/config.json": pooling, "config.json": {}}
+    name, content = ODD_FILES[what]
+    for file, written in {**files, name: content}.items():
+        (odd / file).write_text(json.dumps(written))
+    refused = await companion.embedder_cost(str(odd), "deep")
+    assert refused.refusal == "The files of the embedder odd do not fit together: choose another."
+
+
+async def test_a_folder_with_odd_weights_is_refused_with_a_sentence(companion, tiny_folder, tmp_path):
+    odd = tmp_path / "odd"
+    shutil.copytree(tiny_folder, odd)
+    head = json.dumps({"a": {"shape": None}}).encode()
+    next(odd.rglob("*.safetensors")).write_bytes(len(head).to_bytes(8, "little") + head)
+    assert "cannot be read" in (await companion.embedder_cost(str(odd), "deep")).refusal
 
 
 def test_the_interface_tells_the_cost_too(companion, tiny_folder):

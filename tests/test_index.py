@@ -1,15 +1,17 @@
 """The index through the library's face: what a start looks at, what it trusts, and what it heals."""
 
+import errno
 import os
 import shutil
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from companion.errors import EmbedderError, IndexUnusable
-from companion.library import clean_mark, vectors
+from companion.library import clean_mark, layers, vectors
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex, collection_name
 from companion.storage.store import Store
@@ -234,12 +236,48 @@ def test_an_index_that_wants_more_memory_than_there_is_harms_nobody(eager):
         eager.index.probe(samples_of(eager.folder), thorough=False)
 
 
+def test_an_index_of_many_people_is_looked_at_in_not_many_more_places_and_has_more_time(shelf, monkeypatch):
+    looked_at = []
+    usual = VectorIndex.probe
+
+    def probe(index, samples, **how):
+        looked_at.append(Counter(sample.collection for sample in samples))
+        usual(index, samples, **how)
+
+    for number in range(20):
+        shelf.write(f"of person {number}", 3, f"person {number}")
+    monkeypatch.setattr(VectorIndex, "probe", probe)
+    monkeypatch.setattr(layers, "MOST_SAMPLES", 60)
+    # Nobody opens so many collections in the time that one may take.
+    monkeypatch.setattr(vectors, "PROBE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(vectors, "PROBE_COLLECTION_S", 3.0)
+    before = shelf.index.generation()
+    kill(shelf)
+    again = shelf.reopen()
+    assert again.index.generation() == before
+    (each,) = looked_at
+    largest = {collection_name(e.identity.embedder_id, ME) for e in (again.light, again.deep)}
+    assert (len(each), each.total()) == (42, 60)
+    assert {name for name, _count in each.most_common(1)} <= largest <= set(each)
+    assert min(each.values()) == 1
+
+
+def test_of_more_collections_than_places_to_look_at_the_largest_are_looked_at(shelf, monkeypatch):
+    for number in range(5):
+        shelf.write(f"of person {number}", 3, f"person {number}")
+    monkeypatch.setattr(layers, "MOST_SAMPLES", 2)
+    samples = shelf.library.layers.samples(60)
+    largest = {collection_name(e.identity.embedder_id, ME) for e in (shelf.light, shelf.deep)}
+    assert {sample.collection for sample in samples} == largest
+
+
 def samples_of(folder):
     """What a start asks the index for, of a library that is closed."""
     store, light = Store.open(folder / "companion.db"), FakeEmbedder()
     try:
-        layers = Library(store, light, VectorIndex(folder / "other"), originals=folder, max_bytes=1).layers
-        return layers.light.samples([ME], 60)
+        return Library(
+            store, light, VectorIndex(folder / "other"), originals=folder, max_bytes=1
+        ).layers.samples(60)
     finally:
         store.close()
 
@@ -367,6 +405,23 @@ def test_without_an_embedder_a_healthy_index_is_left_alone_until_there_is_one(sh
     library.close()
     store.close()
     assert [path for path in generation.parent.iterdir() if path.is_dir()] == [generation]
+
+
+def test_an_index_that_no_process_can_look_at_is_kept_and_opened_later(shelf, monkeypatch):
+    def refuse(*_arguments):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = shelf.index.generation()
+    kill(shelf)
+    monkeypatch.setattr(vectors, "Child", refuse)
+    again = shelf.reopen()
+    again.library.mend_index()
+    assert again.library.status(ME).index == "exact"
+    assert again.library.search(ME, "word7").hits
+    monkeypatch.undo()
+    again.library.mend_index()
+    assert again.library.status(ME).index == "ready"
+    assert again.index.generation() == before
 
 
 def test_an_open_index_is_not_probed_by_a_second_process(shelf, probes):

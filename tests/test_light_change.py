@@ -32,6 +32,8 @@ class Shelf:
         self.loads = []
         self.alive = weakref.WeakSet()
         self.refusal = {}
+        self.surprising = set()
+        """These fail in a way that nobody expects."""
         self.held = threading.Event()
         """Set: new passages wait, in every embedder but the first."""
         self.reached = threading.Event()
@@ -39,6 +41,8 @@ class Shelf:
 
     def load(self, name):
         self.loads.append(name)
+        if name in self.surprising:
+            raise KeyError("word_embedding_dimension")
         if name in self.refusal:
             raise EmbedderError(self.refusal[name])
         embedder = ShelvedEmbedder(name, self)
@@ -313,6 +317,28 @@ def test_an_embedder_that_cannot_be_loaded_changes_nothing_and_says_so_once(hous
     house.choose(NEW)
     house.until_answering(NEW)
     assert house.companion.health().state == "ready"
+
+
+def test_an_embedder_that_fails_in_an_unexpected_way_changes_nothing_and_says_so(house, shelf):
+    shelf.surprising.add(NEW)
+    house.choose(NEW)
+    until(lambda: house.companion.health().state == "degraded")
+    told = house.condition("embedder_missing")["sentence"]
+    assert told.startswith("The embedder another-embedder could not be loaded: see the log; meanwhile")
+    assert house.finds("market")
+
+
+def test_after_a_start_the_usual_embedder_answers_in_place_of_one_that_fails_unexpectedly(
+    house, shelf, start
+):
+    house.choose(NEW)
+    house.until_answering(NEW)
+    house.companion.close()
+    shelf.surprising.add(NEW)
+    again = start()
+    assert again.answering() == OLD
+    assert again.finds("harbour")
+    assert "see the log" in again.condition("embedder_missing")["sentence"]
 
 
 def test_an_embedder_that_breaks_at_work_changes_nothing_until_it_is_tried_again(house, shelf):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,13 +11,16 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
+import psutil
 import pytest
 from huggingface_hub import constants
 
+from companion.child import Child
 from companion.config import PACKAGED_WEIGHTS, REPOSITORY, Settings
 from companion.errors import WeightsMissing
 from companion.inference import known_weights, weight_packages, weights
 from companion.inference.known_weights import Weights
+from tests.waiting import PATIENCE_S, until
 
 SAFETENSORS = b"\x02\0\0\0\0\0\0\0{}" + b"w" * 5000
 FILES = {
@@ -187,13 +191,14 @@ def test_a_failure_in_the_middle_of_unpacking_leaves_nothing(shelf, settings, mo
 
 
 def test_two_that_fetch_at_once_download_only_once(shelf, settings, monkeypatch):
-    downloads, really = [], subprocess.run
+    downloads = []
 
-    def counted(command, **options):
-        downloads.append(command)
-        return really(command, **options)
+    class Counted(Child):
+        def __init__(self, module, arguments):
+            downloads.append(arguments)
+            super().__init__(module, arguments)
 
-    monkeypatch.setattr(subprocess, "run", counted)
+    monkeypatch.setattr(weight_packages, "Child", Counted)
     found = []
     threads = [
         threading.Thread(target=lambda: found.append(weights.fetch("tiny", settings, requirements=shelf)))
@@ -205,6 +210,28 @@ def test_two_that_fetch_at_once_download_only_once(shelf, settings, monkeypatch)
         thread.join()
     assert found == [settings.weights_folder / "tiny"] * 2
     assert len(downloads) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_a_download_ends_with_the_program_that_wanted_it(shelf, tmp_path):
+    script = """
+import sys
+from pathlib import Path
+from companion.inference.weight_packages import _wheel
+_wheel("tiny-model", Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent_index:
+        address = f"http://127.0.0.1:{silent_index.getsockname()[1]}/simple"
+        environment = {**os.environ, "PIP_NO_INDEX": "0", "PIP_INDEX_URL": address, "PIP_TIMEOUT": "600"}
+        program = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "wheels"), str(shelf)],
+            cwd=REPOSITORY, env=environment,
+        )  # fmt: skip
+        silent_index.settimeout(PATIENCE_S)
+        with silent_index.accept()[0], program:
+            (pip,) = psutil.Process(program.pid).children()
+            program.kill()
+            until(lambda: not pip.is_running() or pip.status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize("name", ["", "../../etc", "a/b/c", "ollama:nomic", "-rf", "a b"])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from companion.background.idle import RETRY_S
 from companion.errors import EmbedderError
 from companion.inference.deep import DeepEmbedder
+from companion.inference.opening import opening
 
 Opener = Callable[[str, bool], DeepEmbedder]
 """Name of an embedder, and whether its weights may be fetched; raises EmbedderError."""
@@ -48,7 +49,8 @@ class DeepChoice:
             self._retry_at = 0.0
         if self.embedder is None and (asked or self._clock() >= self._retry_at):
             try:
-                self.embedder = self._open(name, asked)
+                with opening(name):
+                    self.embedder = self._open(name, asked)
                 self.unable = None
             except EmbedderError as error:
                 self.unable = error.message

@@ -7,6 +7,7 @@ not know the rules themselves, how memory is freed, or what a search makes of th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from companion.background.machine_load import LoadReader
 from companion.background.micro_batches import Batch, MicroBatches
 from companion.background.residency import CALLED_BACK, IN_USE, Freed, Residency
 from companion.domain import MachineLoad, Reason, RunOutcome, Why, WorkState
-from companion.errors import CompanionError, EmbedderCrashed, StorageError
+from companion.errors import CompanionError, EmbedderError, EmbedderHindered, StorageError
 from companion.inference.deep import DeepEmbedder, Interrupted
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 FREEING_S = 60.0
 """Residency gives up by itself before that."""
 TIDY_S = 3600.0
+ORDINARY = "The lamp of the lighthouse is lit every evening, and the keeper writes down at what time."
+"""A text that every embedder reads, unless it is broken."""
 HISTORY = 360
 """Samples kept for the page: an hour."""
 
@@ -103,6 +106,9 @@ class Deepening:
         self._at_work = False
         self._resting = False
         self._failure: str | None = None
+        self._work_left = True
+        # Nothing is quiet enough before that was asked for once.
+        self._calm = Quiet(math.inf, 0)
         self._restoring: Future[None] | None = None
         self._step_due = self._tidy_at = 0.0
         self._load: MachineLoad | None = None
@@ -111,7 +117,9 @@ class Deepening:
         self._history: deque[Sample] = deque(maxlen=HISTORY)
         self._run = _Run()
         self._done = self._total = 0
-        store.index_runs.end_broken()
+        # A disk without room keeps nobody from starting; the next run closes them, too.
+        with suppress(StorageError):
+            store.index_runs.end_broken()
 
     # --- anybody's ------------------------------------------------------------------------
 
@@ -204,6 +212,7 @@ class Deepening:
             and not self._called_off.is_set()
             and self._pressed is None
             and self._failure is None
+            and self._store.refusal is None
             and not self._run.over
             and self._clock() < self._step_due
             and self._choice.followed
@@ -214,22 +223,25 @@ class Deepening:
         own, elsewhere = self._own()
         # First: an embedder is opened for the card that is watched.
         self._load = load = self._reader.read(own, elsewhere=elsewhere)
-        work_left = self._look_for_work(asked=pressed == "start" or self._watch.asked)
-        quiet = self._quiet()
+        refusal = self._store.refusal
+        if refusal is None:
+            # Else what was known before holds: a torn store cannot even be read.
+            self._work_left = self._look_for_work(asked=pressed == "start" or self._watch.asked)
+            self._calm = self._quiet()
         signs = Signs(
             now=self._clock(),
             load=load,
             last_activity=self._last_sign,
             turns=self._turns(),
-            work_left=work_left,
+            work_left=self._work_left,
             restored=self._restoring is not None and self._restoring.done(),
             borrowed=self._borrowed(),
             pressed=pressed,
-            failure=self._failure,
+            failure=self._failure or refusal,
             memory_needed=self._memory_needed(),
             memory_free=None if load.memory_free is None else load.memory_free + self._reclaimable(),
-            idle_threshold_s=quiet.idle_threshold_s,
-            gpu_idle_percent=quiet.gpu_idle_percent,
+            idle_threshold_s=self._calm.idle_threshold_s,
+            gpu_idle_percent=self._calm.gpu_idle_percent,
         )
         step = idle.step(self._watch, signs)
         self._watch, self._reason = step.watch, step.reason
@@ -336,18 +348,27 @@ class Deepening:
         if not batch.passages:
             self._finish(embedder.identity.embedder_id)
             return
-        begun = self._clock()
         try:
             embedder.start(self._goes_on)
-            self._embed(embedder, batch)
+            self._try(embedder, batch)
         except Interrupted:
             return
-        except EmbedderCrashed as error:
-            self._batches.blame(embedder.identity.embedder_id, batch, error)
         except CompanionError as error:
             self._failure = error.message
+
+    def _try(self, embedder: DeepEmbedder, batch: Batch) -> None:
+        """What an embedder cannot read is to blame only if it can read anything else."""
+        begun = self._clock()
+        try:
+            self._embed(embedder, batch)
+        except EmbedderHindered:
+            raise
+        except EmbedderError as error:
+            embedder.start(self._goes_on)
+            embedder.embed_passages([ORDINARY])
+            self._batches.blame(embedder.identity.embedder_id, batch, error)
         else:
-            self._batches.done(batch, self._clock() - begun)
+            self._batches.done(embedder.identity.embedder_id, batch, self._clock() - begun)
 
     def _embed(self, embedder: DeepEmbedder, batch: Batch) -> None:
         done = 0
@@ -360,8 +381,7 @@ class Deepening:
             return self._goes_on()
 
         if self._layers.fill(embedder, batch.owner, batch.passages, proceed):
-            for doc_id in batch.whole:
-                self._store.documents.deepened(doc_id)
+            self._store.layers.deepen(embedder.identity.embedder_id, batch.doc_ids)
 
     def _finish(self, embedder_id: str) -> None:
         self._layers.settle(embedder_id, ())

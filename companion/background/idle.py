@@ -302,7 +302,7 @@ def _not_able(watch: Watch, signs: Signs) -> Obstacle | None:
 def _wait_or_start(watch: Watch, signs: Signs) -> Step:
     forbidden, needed = _forbidden(watch, signs), _needed(watch, signs)
     idle = not forbidden and not needed and not watch.asked
-    obstacle = forbidden or _nothing_left(signs) or needed or _not_able(watch, signs)
+    obstacle = forbidden or _nothing_left(signs) or _failed(signs) or needed or _not_able(watch, signs)
     if obstacle is not None:
         state, reason = obstacle
         watch = replace(watch, state=state, recalled=False)
@@ -340,7 +340,7 @@ def _deepen(watch: Watch, signs: Signs) -> Step:
 def _failed(signs: Signs) -> Obstacle | None:
     if signs.failure is None:
         return None
-    return WorkState.WATCHING, Reason(Why.FAILED, left_s=RETRY_S, text=signs.failure)
+    return WorkState.WATCHING, Reason(Why.FAILED, text=signs.failure)
 
 
 def _look(watch: Watch, signs: Signs) -> Step:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from companion.domain import EVERYBODY, Embedder, EmbedderChange, EmbedderIdentity
 from companion.errors import CompanionError, EmbedderError, InvalidInput
+from companion.inference.opening import opening
 
 if TYPE_CHECKING:
     from companion.library.library import Library
@@ -75,7 +76,8 @@ class LightChange:
         failures: dict[str, EmbedderError] = {}
         for name in dict.fromkeys((self._in_force() or chosen, chosen, self._usual)):
             try:
-                embedder = self._load(name)
+                with opening(name):
+                    embedder = self._load(name)
             except EmbedderError as error:
                 failures[name] = error
                 continue
@@ -181,14 +183,12 @@ class LightChange:
             self._in_background(lambda: self._fetched(load, name))
 
     def _fetched(self, load: Loader, name: str) -> None:
-        failure: str | None = f"The embedder {name} could not be loaded: see the log."
         try:
-            self._next, failure = (name, load(name)), None
+            with opening(name):
+                self._next = (name, load(name))
         except CompanionError as error:
-            failure = error.message
+            self._fail(name, error.message)
         finally:
-            if failure is not None:
-                self._fail(name, failure)
             self._loading = None
             self._wake()
 

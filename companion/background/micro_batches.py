@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from companion.domain import Passage
-from companion.errors import EmbedderCrashed
+from companion.errors import EmbedderError
 
 if TYPE_CHECKING:
     from companion.library.layers import Layers
@@ -32,8 +32,6 @@ class Batch:
 
     owner: str = ""
     passages: list[Passage] = field(default_factory=list)
-    whole: set[str] = field(default_factory=set)
-    """Documents of which nothing is left after it."""
 
     @property
     def doc_ids(self) -> set[str]:
@@ -71,20 +69,20 @@ class MicroBatches:
                 left -= max(passage.tokens, 1)
                 if left <= 0:
                     return batch
-            batch.whole.add(doc_id)
             self._queue.popleft()
         return batch
 
-    def done(self, batch: Batch, took_s: float) -> None:
+    def done(self, embedder_id: str, batch: Batch, took_s: float) -> None:
         """It went well; the next one may be larger or smaller."""
+        self._store.layers.forgive(embedder_id, batch.doc_ids)
         self._suspects -= batch.doc_ids
         if took_s < BATCH_S / 2:
             self._tokens = min(self._tokens * 2, MOST_TOKENS)
         elif took_s > BATCH_S * 2:
             self._tokens = max(self._tokens // 2, FEWEST_TOKENS)
 
-    def blame(self, embedder_id: str, batch: Batch, error: EmbedderCrashed) -> None:
-        """A document that ends the child twice is set aside; the second try is without company."""
+    def blame(self, embedder_id: str, batch: Batch, error: EmbedderError) -> None:
+        """A document that fails twice is set aside; the second try is without company."""
         doc_ids = batch.doc_ids
         again = self._store.layers.troubled(embedder_id)
         for doc_id in doc_ids:

@@ -64,12 +64,12 @@ class Upkeep:
         """Returns the seconds to wait."""
         if self._store.damaged:
             # Nothing can be kept in order any more; `conditions` say so.
-            return EVERY_S
+            return self._give_back()
         if self._store.full and not self._store.look_for_room():
             # What somebody deleted may be what makes room.
             with suppress(DiskFull):
                 self._library.purge_due()
-            return EVERY_S
+            return self._give_back()
         try:
             if time.monotonic() - self._ordered_at >= EVERY_S:
                 self._keep_in_order()
@@ -83,6 +83,10 @@ class Upkeep:
         except DiskFull:
             self.held_up = True
             return EVERY_S
+
+    def _give_back(self) -> float:
+        """The work in idle time ends by its own rules, which know that nothing can be stored."""
+        return min(EVERY_S, self._deepen())
 
     def _keep_in_order(self) -> None:
         # First: what was deleted goes, and may make room, whatever else cannot be done.

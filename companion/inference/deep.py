@@ -20,8 +20,8 @@ import numpy as np
 
 from companion.child import Child
 from companion.domain import EmbedderIdentity
-from companion.errors import EmbedderCrashed, EmbedderError
-from companion.inference.frames import ERROR, READY, ROWS, read_frame
+from companion.errors import EmbedderCrashed, EmbedderError, EmbedderHindered
+from companion.inference.frames import ERROR, HINDERED, READY, ROWS, read_frame
 from companion.inference.recipe import identify, read_recipe
 from companion.inference.weight_hash import weight_hash
 from companion.inference.windows import Windows
@@ -54,7 +54,8 @@ class Interrupted(Exception):
 class DeepEmbedder(Protocol):
     """An embedder that gives the machine back at once. One thread asks, any thread kills.
 
-    Errors are `EmbedderError`s; `EmbedderCrashed` among them when the process ended by itself.
+    Errors are `EmbedderError`s: among them `EmbedderCrashed` when the process ended by itself, and
+    `EmbedderHindered` when what it was to read has nothing to do with it.
     """
 
     @property
@@ -224,10 +225,11 @@ class ChildEmbedder:
             kind, payload = read_frame(child.stdout, longest=longest)
         except (EOFError, OSError, ValueError) as error:
             self._lost(child, error)
-        if kind == ERROR:
+        if kind in (ERROR, HINDERED):
             if expected == READY and self._take_away(child):
                 child.kill()
-            raise EmbedderError(payload.decode(errors="replace"))
+            refusal = EmbedderHindered if kind == HINDERED else EmbedderError
+            raise refusal(payload.decode(errors="replace"))
         if kind != expected:
             self._lost(child, ValueError(f"a frame {kind!r} instead of {expected!r}"))
         return payload
@@ -248,7 +250,9 @@ class ChildEmbedder:
             raise Interrupted from error
         code = child.wait(ENDING_S)
         child.kill()
-        raise EmbedderCrashed(_obituary(self.identity.name, code)) from error
+        # Where memory ends, the system ends this process first, whatever it reads.
+        kind = EmbedderHindered if code == -signal.SIGKILL else EmbedderCrashed
+        raise kind(_obituary(self.identity.name, code)) from error
 
     def _take_away(self, child: Child) -> bool:
         """It is no longer ours to ask; False if `kill` was first."""
@@ -263,7 +267,7 @@ def count_parameters(folder: Path) -> int:
     """Numbers in the weights of a folder, from the heads of its safetensors. Raises EmbedderError."""
     try:
         return sum(_parameters(path) for path in folder.rglob("*.safetensors"))
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise EmbedderError(f"The weights in {folder} cannot be read: fetch the embedder again.") from error
 
 

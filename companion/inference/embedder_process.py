@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 from companion.child import follow_parent, refuse_network
-from companion.errors import EmbedderError
+from companion.errors import EmbedderError, EmbedderHindered
 from companion.inference.embedders import OnnxEmbedder
 from companion.inference.export import (
     EXPORT_FORMAT,
@@ -32,7 +32,7 @@ from companion.inference.export import (
     exported,
 )
 from companion.inference.files import put_in_place, sha256
-from companion.inference.frames import ERROR, READY, ROWS, write_frame
+from companion.inference.frames import ERROR, HINDERED, READY, ROWS, write_frame
 from companion.inference.recipe import identify, read_recipe
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TorchEmbedder:
         try:
             self._model = _open(folder, device, dtype="float32" if device == "cpu" else "float16")
         except OutOfMemoryError as error:
-            raise EmbedderError(FULL_CARD.format(name=identity.name)) from error
+            raise EmbedderHindered(FULL_CARD.format(name=identity.name)) from error
         self._model.max_seq_length = identity.max_tokens
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
@@ -138,7 +138,7 @@ class TorchEmbedder:
                 texts, prompt=prompt, batch_size=min(CARD_ROWS, rows), show_progress_bar=False
             )
         except OutOfMemoryError as error:
-            raise EmbedderError(FULL_CARD.format(name=self.identity.name)) from error
+            raise EmbedderHindered(FULL_CARD.format(name=self.identity.name)) from error
         # Half precision is too coarse for the length.
         vectors = np.asarray(pooled, np.float32)
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
@@ -155,7 +155,12 @@ def serve(chosen: argparse.Namespace, answers: BinaryIO) -> None:
         try:
             write_frame(answers, ROWS, embedder.embed_passages(json.loads(line)).tobytes())
         except EmbedderError as error:
-            write_frame(answers, ERROR, error.message.encode())
+            _refuse(answers, error)
+
+
+def _refuse(answers: BinaryIO, error: EmbedderError) -> None:
+    kind = HINDERED if isinstance(error, EmbedderHindered) else ERROR
+    write_frame(answers, kind, error.message.encode())
 
 
 def _open_to_serve(chosen: argparse.Namespace) -> tuple[OnnxEmbedder | TorchEmbedder, str]:
@@ -311,7 +316,7 @@ def _serve_and_tell(chosen: argparse.Namespace, answers: BinaryIO) -> int:
     try:
         serve(chosen, answers)
     except EmbedderError as error:
-        write_frame(answers, ERROR, error.message.encode())
+        _refuse(answers, error)
         return 1
     return 0
 

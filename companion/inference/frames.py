@@ -8,8 +8,9 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-READY, ROWS, ERROR = b"R", b"V", b"E"
-"""Kinds: where the child runs, float32 rows, one sentence for the person."""
+READY, ROWS, ERROR, HINDERED = b"R", b"V", b"E", b"H"
+"""Kinds: where the child runs, float32 rows, one sentence for the person; the same where the text that
+was to be read has nothing to do with it."""
 
 HEAD = struct.Struct("<cQ")
 

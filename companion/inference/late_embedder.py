@@ -45,16 +45,17 @@ class LateEmbedder:
         return self._get(0.0).identity
 
     def warm(self) -> None:
-        """Load it; call once more to try again after a failure. Never raises a CompanionError."""
-        failure: str | None = "The embedder could not be loaded: see the log."
+        """Load it; call once more to try again after a failure. Never raises."""
+        failure = None
         try:
             self._embedder = self._load()
-            failure = None
         except CompanionError as error:
             log.warning("The embedder could not be loaded: %s", error.message)
             failure = error.message
-        finally:
-            self._decide(failure)
+        except Exception:
+            log.exception("The embedder could not be loaded")
+            failure = "The embedder could not be loaded: see the log."
+        self._decide(failure)
 
     def close(self) -> None:
         """Let go of everybody who waits; with an error, if it is not loaded by now."""

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from companion.domain import EmbedderIdentity
-from companion.errors import EmbedderError, EngineError
+from companion.errors import (
+    EmbedderError,
+    EmbedderHindered,
+    EngineBusy,
+    EngineError,
+    EngineOutOfMemory,
+    EngineSilent,
+    EngineUnavailable,
+    ModelMissing,
+)
 from companion.inference.deep import Interrupted
 from companion.inference.ollama import Ollama
 from companion.tuning import WINDOW_OVERLAP
@@ -31,6 +40,8 @@ SPECIAL_TOKENS = 16
 BYTES_PER_TOKEN = 3
 """Cautious: English has four and more, Chinese about three."""
 BREAKING_OFF_S = 2.0
+NOT_OF_THE_TEXT = (EngineUnavailable, ModelMissing, EngineBusy, EngineOutOfMemory, EngineSilent)
+"""Failures that every other text would meet, too."""
 
 Result = TypeVar("Result")
 
@@ -100,6 +111,8 @@ class OllamaEmbedder:
             return np.empty(shape, np.float32)
         try:
             rows = self._interruptible(self._rows(texts))
+        except NOT_OF_THE_TEXT as error:
+            raise EmbedderHindered(error.message) from error
         except EngineError as error:
             raise EmbedderError(error.message) from error
         try:

@@ -43,6 +43,15 @@ class Recipe:
 
 def read_recipe(folder: Path) -> Recipe:
     """What the folder's own files say, old key names and new ones. Raises EmbedderError."""
+    try:
+        return _read_recipe(folder)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise EmbedderError(
+            f"The files of the embedder {folder.name} do not fit together: choose another."
+        ) from error
+
+
+def _read_recipe(folder: Path) -> Recipe:
     modules = _read_json(folder / "modules.json")
     places = {str(m["type"]).rpartition(".")[2]: folder / m["path"] for m in modules}
     unknown = [kind for kind in places if kind not in ("Transformer", "Pooling", "Normalize")]
@@ -91,8 +100,11 @@ def _pooling(config: Mapping[str, Any], name: str) -> str:
     return str(modes[0])
 
 
-def _prompt(prompts: Mapping[str, str | None], *names: str) -> str:
-    return next((text for name in names if (text := prompts.get(name))), "")
+def _prompt(prompts: Mapping[str, Any], *names: str) -> str:
+    prompt = next((text for name in names if (text := prompts.get(name))), "")
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt that is no text: {prompt!r}")
+    return prompt
 
 
 def _max_tokens(folder: Path) -> int:

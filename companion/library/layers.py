@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from companion.errors import EmbedderError, IndexUnusable, StorageError
 from companion.library.clean_mark import CleanMark
 from companion.library.layer import Layer, Scope
 from companion.library.pace import Pace
-from companion.library.vectors import VectorIndex, collection_name, vector_id
+from companion.library.vectors import NotProbed, Sample, VectorIndex, collection_name, vector_id
 
 if TYPE_CHECKING:
     from companion.domain import Passage
@@ -40,6 +40,8 @@ one for each so many that are there."""
 PROBE_SAMPLES = 60
 SHORT_PROBE_SAMPLES = 8
 """Of each collection; after a clean stop only whether the index opens is in doubt."""
+MOST_SAMPLES = 600
+"""Of all collections: each takes 2.5 ms, and as long again on a busy machine."""
 
 Leaving = list[tuple[Layer, list[str]]]
 """Vector ids that are to leave the index, by layer."""
@@ -69,6 +71,7 @@ class Layers:
         self._completed: dict[tuple[str, str], str | None] = {}
         self._whole: dict[tuple[str, str], bool] = {}
         self._looked_over: int | None = None
+        self._unprobed = False
 
     @property
     def light(self) -> Layer:
@@ -94,17 +97,36 @@ class Layers:
         clean = self._mark.take()
         try:
             if self._index.exists:
-                count = SHORT_PROBE_SAMPLES if clean else PROBE_SAMPLES
-                owners = self._store.documents.owners()
-                samples = [sample for layer in self._all() for sample in layer.samples(owners, count)]
+                samples = self.samples(SHORT_PROBE_SAMPLES if clean else PROBE_SAMPLES)
                 self._index.probe(samples, thorough=not clean)
             self._connect(proceed)
+            self._unprobed = False
+        except NotProbed as error:
+            if not self._unprobed:
+                log.warning("the vector index cannot be looked at yet: %s", error)
+            self._unprobed = True
         except IndexUnusable as unusable:
             log.warning("the vector index is set aside and rebuilt: %s", unusable.message)
+            self._unprobed = False
             self._rebuild(proceed)
 
+    def samples(self, count: int) -> list[Sample]:
+        """Stored vectors which a healthy index must find: of the largest collections `count` each, of the
+        others one where there are many of them."""
+        owners = self._store.documents.owners()
+        collections = [(layer, owner) for layer in self._all() for owner in owners]
+        collections.sort(key=lambda each: each[0].count(each[1]), reverse=True)
+        found: list[Sample] = []
+        for (layer, owner), share in zip(collections, _shares(len(collections), count), strict=True):
+            found += layer.samples(owner, share)
+        return found
+
     def mend(self, proceed: Callable[[], bool]) -> None:
-        """Rebuild the index if it failed since it was opened, or its files say that it will."""
+        """Rebuild the index if it failed since it was opened, or its files say that it will; open it if
+        nobody could look at it before."""
+        if self._unprobed:
+            self.open(proceed)
+            return
         try:
             self._index.check_sizes()
             healthy = all(layer.serving for layer in self._all())
@@ -216,7 +238,9 @@ class Layers:
             self.changed()
 
     def settle(self, embedder_id: str, waiting: Iterable[tuple[str, str]]) -> list[str]:
-        """Put the layer in force for all owners of whom nothing is `waiting`; returns those owners."""
+        """Documents that are whole are deep, and the layer is in force for all owners of whom nothing is
+        `waiting`; returns those owners."""
+        self._store.layers.deepen(embedder_id)
         left = {owner for _doc_id, owner in waiting}
         done = []
         for owner in self._store.documents.owners():
@@ -395,3 +419,12 @@ class Layers:
             total, embedded = self._store.layers.coverage(embedder_id, owner)
             self._whole[key] = total == embedded
         return self._whole[key]
+
+
+def _shares(collections: int, count: int) -> Iterator[int]:
+    """How many of `MOST_SAMPLES` each collection gets: `count` as long as one is left for each behind it."""
+    left = MOST_SAMPLES
+    for behind in reversed(range(collections)):
+        share = min(left, max(1, min(count, left - behind)))
+        left -= share
+        yield share

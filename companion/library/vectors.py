@@ -38,6 +38,8 @@ PIECE = 32
 """Vectors per write. Chroma holds the interpreter's lock for a whole call: 32 take about 75 ms."""
 READ_PIECE = 2000
 PROBE_TIMEOUT_S = 30.0
+PROBE_COLLECTION_S = 0.2
+"""More for each collection: to open one takes 25 ms on a busy machine."""
 PROBE_MEMORY = 8 * 1024**3
 PROBE_FILE_GROWTH = 256 * 1024**2
 PROBE_NEIGHBOURS = 10
@@ -50,6 +52,10 @@ class Sample:
     collection: str
     vector_id: str
     vector: Vectors
+
+
+class NotProbed(Exception):
+    """No process could be started, which says nothing of the index."""
 
 
 def collection_name(embedder_id: str, owner: str) -> str:
@@ -92,7 +98,8 @@ class VectorIndex:
         return found[-1] if found else self._folder / "0001"
 
     def probe(self, samples: Sequence[Sample], *, thorough: bool = True) -> None:
-        """Raises `IndexUnusable` if the newest generation is torn or forgetful.
+        """Raises `IndexUnusable` if the newest generation is torn or forgetful, `NotProbed` if nobody
+        could look.
 
         Without `thorough`, for an index that was closed in good order, it only has to open and to
         find the samples; else all of its files are read, and every vector.
@@ -247,13 +254,19 @@ class translated:
 
 
 def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: bool) -> None:
-    """Let a child open the generation and find the samples; it is killed when it takes too long."""
-    child = Child("companion.library.vectors", [str(generation), *(["thorough"] if thorough else [])])
+    """Let a child open the generation and find the samples; it is killed when it takes too long.
+
+    Raises `NotProbed` when there can be no child at this moment.
+    """
+    try:
+        child = Child("companion.library.vectors", [str(generation), *(["thorough"] if thorough else [])])
+    except OSError as error:
+        raise NotProbed(error.strerror or str(error)) from error
     try:
         child.stdin.write("".join(_to_line(sample) for sample in samples).encode())
         child.stdin.close()
         # A torn index may hang for ever at open.
-        readable, _, _ = select.select([child.stdout], [], [], PROBE_TIMEOUT_S)
+        readable, _, _ = select.select([child.stdout], [], [], _patience_s(generation))
         answer = child.stdout.readline().decode().strip() if readable else "it does not open"
     except BrokenPipeError:
         answer = "it crashes at open"
@@ -261,6 +274,11 @@ def check_in_child(generation: Path, samples: Sequence[Sample], *, thorough: boo
         child.kill()
     if answer != "ok":
         raise IndexUnusable(f"The vector index is torn: {answer or 'it crashes at open'}.")
+
+
+def _patience_s(generation: Path) -> float:
+    """A folder for the graph of each collection."""
+    return PROBE_TIMEOUT_S + PROBE_COLLECTION_S * sum(1 for _ in generation.glob("*/"))
 
 
 def _to_line(sample: Sample) -> str:
@@ -328,7 +346,8 @@ def _probe_main() -> None:
     follow_parent()
     generation = Path(sys.argv[1])
     largest = max((path.stat().st_size for path in generation.rglob("*") if path.is_file()), default=0)
-    limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=60, file_bytes=largest + PROBE_FILE_GROWTH)
+    cpu_s = int(2 * _patience_s(generation))
+    limit_resources(memory_bytes=PROBE_MEMORY, cpu_s=cpu_s, file_bytes=largest + PROBE_FILE_GROWTH)
     # Read to the end before the index is opened: the parent would hang on a full pipe with us.
     samples = sys.stdin.readlines()
     fault = _fault(generation, samples, thorough="thorough" in sys.argv[2:])

@@ -149,6 +149,11 @@ class Database:
         """A write found no room, and there is none yet."""
         return self._full
 
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is written, one sentence for the person; None: it is."""
+        return _DAMAGE if self._damaged else _DISK_FULL if self._full else None
+
     def look_for_room(self) -> bool:
         """Whether there is room again: for a write that changes nothing, and for the reserve."""
         if self._full:

@@ -127,12 +127,6 @@ class DocumentStore:
         with self._database.writing() as connection:
             return bool(connection.execute(done).rowcount)
 
-    def deepened(self, doc_id: str) -> None:
-        """All passages of the document have deep vectors now."""
-        searchable = (documents.c.doc_id == doc_id, documents.c.state == DocumentState.SEARCHABLE)
-        with self._database.writing() as connection:
-            connection.execute(update(documents).where(*searchable).values(state=DocumentState.DEEP))
-
     def revert(self, doc_id: str, content_hash: str) -> bool:
         """Make a document again what it was before this content; False if it was nothing, or has
         changed since."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from companion.domain import IndexRun, RunOutcome
 from companion.storage.database import Database
@@ -19,8 +19,9 @@ class IndexRunStore:
         self._database = database
 
     def begin(self, embedder_id: str) -> int:
-        """Note that a run starts now; returns its id."""
+        """Note that a run starts now, and that those before it have ended; returns its id."""
         with self._database.writing() as connection:
+            _end_broken(connection)
             begun = insert(index_runs).values(embedder_id=embedder_id, started_at=datetime.now(UTC))
             return int(connection.execute(begun.returning(index_runs.c.run_id)).scalar_one())
 
@@ -36,10 +37,7 @@ class IndexRunStore:
     def end_broken(self) -> None:
         """Close the runs that an earlier process left open."""
         with self._database.writing() as connection:
-            open_ones = update(index_runs).where(index_runs.c.outcome.is_(None))
-            connection.execute(
-                open_ones.values(ended_at=datetime.now(UTC), outcome=str(RunOutcome.BROKEN), reason="")
-            )
+            _end_broken(connection)
 
     def latest(self, limit: int = 20) -> list[IndexRun]:
         """Newest first."""
@@ -62,3 +60,10 @@ class IndexRunStore:
                 )
                 for row in connection.execute(statement)
             ]
+
+
+def _end_broken(connection: Connection) -> None:
+    open_ones = update(index_runs).where(index_runs.c.outcome.is_(None))
+    connection.execute(
+        open_ones.values(ended_at=datetime.now(UTC), outcome=str(RunOutcome.BROKEN), reason="")
+    )

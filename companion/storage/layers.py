@@ -7,15 +7,17 @@ or who fills a layer.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from companion.domain import SAMPLE_OWNER, LayerInfo, LayerKind, SetAside
+from companion.domain import SAMPLE_OWNER, DocumentState, LayerInfo, LayerKind, SetAside
 from companion.storage.database import Database
 from companion.storage.tables import (
+    among,
     document_chunks,
     document_layers,
     documents,
@@ -125,22 +127,29 @@ class LayerStore:
 
         Without those that were set aside.
         """
-        waiting = select(document_chunks.c.chunk_id).where(
-            document_chunks.c.doc_id == documents.c.doc_id, ~_has_vectors(embedder_id)
-        )
-        aside = select(document_layers.c.doc_id).where(*_set_aside(embedder_id))
+        aside = select(document_layers.c.doc_id).where(*_in_state(SET_ASIDE, embedder_id))
         statement = (
             select(documents.c.doc_id, documents.c.owner)
-            .where(_ALIVE, waiting.exists(), documents.c.doc_id.not_in(aside))
+            .where(_ALIVE, _waits_for(embedder_id), documents.c.doc_id.not_in(aside))
             .order_by(documents.c.created_at.desc(), documents.c.doc_id)
         )
         with self._database.reading() as connection:
             return [(row.doc_id, row.owner) for row in connection.execute(statement)]
 
+    def deepen(self, embedder_id: str, doc_ids: Collection[str] | None = None) -> None:
+        """The searchable documents, or those of them with these ids, of which no passage waits any more
+        are deep."""
+        those = () if doc_ids is None else (among(documents.c.doc_id, doc_ids),)
+        whole = update(documents).where(
+            documents.c.state == DocumentState.SEARCHABLE, ~_waits_for(embedder_id), *those
+        )
+        with self._database.writing() as connection:
+            connection.execute(whole.values(state=DocumentState.DEEP))
+
     # --- documents that make trouble ----------------------------------------------------
 
     def note_trouble(self, doc_id: str, embedder_id: str, error: str, *, set_aside: bool) -> None:
-        """A document broke an embedder; set aside, it is left out from now on."""
+        """An embedder failed at a document; set aside, it is left out from now on."""
         values = {
             "state": SET_ASIDE if set_aside else TROUBLE,
             "error": error,
@@ -154,12 +163,19 @@ class LayerStore:
                 )
 
     def troubled(self, embedder_id: str) -> set[str]:
-        """Documents that broke this embedder once."""
+        """Documents that this embedder failed at once, and not read since."""
         with self._database.reading() as connection:
-            found = select(document_layers.c.doc_id).where(
-                document_layers.c.embedder_id == embedder_id, document_layers.c.state == TROUBLE
-            )
+            found = select(document_layers.c.doc_id).where(*_in_state(TROUBLE, embedder_id))
             return set(connection.execute(found).scalars())
+
+    def forgive(self, embedder_id: str, doc_ids: Collection[str]) -> None:
+        """These went well, whatever was before; what was set aside stays so."""
+        with self._database.writing() as connection:
+            connection.execute(
+                delete(document_layers).where(
+                    among(document_layers.c.doc_id, doc_ids), *_in_state(TROUBLE, embedder_id)
+                )
+            )
 
     def forget_trouble(self, doc_id: str) -> None:
         """A new version of the document gets a new chance."""
@@ -170,7 +186,7 @@ class LayerStore:
         statement = (
             select(documents.c.doc_id, documents.c.name, document_layers.c.error)
             .join(document_layers, document_layers.c.doc_id == documents.c.doc_id)
-            .where(*_set_aside(embedder_id), documents.c.owner == owner, _ALIVE)
+            .where(*_in_state(SET_ASIDE, embedder_id), documents.c.owner == owner, _ALIVE)
         )
         with self._database.reading() as connection:
             return [SetAside(row.doc_id, row.name, row.error or "") for row in connection.execute(statement)]
@@ -244,8 +260,16 @@ def _last_session() -> ScalarSelect[datetime]:
     )
 
 
-def _set_aside(embedder_id: str) -> tuple[ColumnElement[bool], ...]:
-    return document_layers.c.embedder_id == embedder_id, document_layers.c.state == SET_ASIDE
+def _in_state(state: str, embedder_id: str) -> tuple[ColumnElement[bool], ...]:
+    return document_layers.c.embedder_id == embedder_id, document_layers.c.state == state
+
+
+def _waits_for(embedder_id: str) -> ColumnElement[bool]:
+    """A passage of the document has no vectors yet."""
+    waiting = select(document_chunks.c.chunk_id).where(
+        document_chunks.c.doc_id == documents.c.doc_id, ~_has_vectors(embedder_id)
+    )
+    return waiting.exists()
 
 
 def _has_vectors(embedder_id: str) -> ColumnElement[bool]:

@@ -59,6 +59,11 @@ class Store:
         """Something in the database file could not be read; nothing is written any more."""
         return self._database.damaged
 
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is written but conversations, one sentence for the person; None: all is."""
+        return self._database.refusal
+
     def look_for_room(self) -> bool:
         """Try whether there is room again, without changing anything."""
         return self._database.look_for_room()

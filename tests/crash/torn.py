@@ -60,11 +60,11 @@ class Shelf:
         )
         self.library.open_index()
 
-    def write(self, doc_id, count):
+    def write(self, doc_id, count, owner=ME):
         """A document of so many passages, in both layers."""
-        found = add_passages(self.store, doc_id, count)
-        self.library.layers.light.fill(self.light, ME, found, lambda _done: True)
-        self.library.layers.fill(self.deep, ME, found, lambda _done: True)
+        found = add_passages(self.store, doc_id, count, owner)
+        self.library.layers.light.fill(self.light, owner, found, lambda _done: True)
+        self.library.layers.fill(self.deep, owner, found, lambda _done: True)
         self.library.layers.settle(self.deep.identity.embedder_id, ())
 
     def close(self):
@@ -72,12 +72,12 @@ class Shelf:
         self.store.close()
 
 
-def add_passages(store, doc_id, count):
+def add_passages(store, doc_id, count, owner=ME):
     """A document of so many passages, without vectors; returns the passages."""
     now = datetime.now(UTC)
     store.documents.add(
         Document(
-            doc_id=doc_id, owner=ME, name=f"{doc_id}.txt", source_type="text", source_path=None,
+            doc_id=doc_id, owner=owner, name=f"{doc_id}.txt", source_type="text", source_path=None,
             content_hash=doc_id, size=1, state=DocumentState.READING, created_at=now, updated_at=now,
         )
     )  # fmt: skip
