@@ -11,6 +11,7 @@ from companion.domain import SAMPLE_OWNER, DocumentState
 from companion.errors import (
     Conflict,
     DocumentTooLarge,
+    EmptyDocument,
     IndexUnusable,
     NotFound,
     Refused,
@@ -208,6 +209,86 @@ def test_a_version_accepted_while_the_old_one_is_embedded_wins(shelf):
     assert shelf.library.ingest(newer.doc_id).state is DocumentState.SEARCHABLE
     assert shelf.library.original(ME, newer.doc_id).read_bytes() == b"The cellar is full of pears."
     assert "pears" in shelf.found("cellar")[0]
+
+
+def test_a_broken_version_leaves_text_and_file_of_the_last_one_that_was_read(shelf):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    gate = shelf.embedder.gate = Gate()
+    pears = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of pears."))
+    assert gate.reached.wait(60)
+    shelf.library.accept(ME, "notes.txt", b"")
+    gate.open.set()
+    pears.result(60)
+    with pytest.raises(EmptyDocument):
+        shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of pears.")
+
+
+def test_a_kill_before_a_broken_version_is_read_mixes_no_two_versions(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    monkeypatch.setattr(shelf.library._intake, "_embed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shelf.library.add(ME, "notes.txt", b"The cellar is full of pears.")
+    shelf.library.accept(ME, "notes.txt", b"")
+    shelf.reopen()
+    shelf.library.resume()
+    shelf.library.complete_vectors()
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of pears.")
+    assert shelf.library.status(ME).embedded == 1
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def assert_has(shelf, doc_id, name, text):
+    """Nothing of another version is left."""
+    document = shelf.library.document(ME, doc_id)
+    assert (document.name, document.state) == (name, DocumentState.SEARCHABLE)
+    assert [each.text for each in shelf.library.passages(ME, doc_id)] == [text]
+    assert shelf.library.original(ME, doc_id).read_text() == text
+    assert len(list((shelf.folder / "originals").glob(f"{doc_id}-*"))) == 1
+
+
+def test_a_file_that_gets_another_suffix_while_it_is_embedded_is_kept(shelf):
+    gate = shelf.embedder.gate = Gate()
+    first = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of apples."))
+    assert gate.reached.wait(60)
+    [document] = shelf.library.documents(ME)
+    shelf.library.replace(ME, document.doc_id, "notes.md", b"The cellar is full of apples.")
+    gate.open.set()
+    assert first.result(60).state is DocumentState.READING, "the newer version still waits"
+    shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.md", "The cellar is full of apples.")
+
+
+class SlowReader:
+    """Holds the first file until the test lets it go."""
+
+    def __init__(self, reader):
+        self.reader = reader
+        self.gate = Gate()
+        self.close = reader.close
+
+    def read(self, path, name):
+        if not self.gate.reached.is_set():
+            self.gate.reached.set()
+            assert self.gate.open.wait(60)
+        return self.reader.read(path, name)
+
+
+def test_a_file_that_gets_the_right_suffix_while_it_is_read_is_kept(tmp_path, reader):
+    slow = SlowReader(reader)
+    shelf = Shelf(tmp_path, slow)
+    document = shelf.library.accept(ME, "notes.pdf", b"The cellar is full of apples.")
+    first = in_a_thread(lambda: shelf.library.ingest(document.doc_id))
+    assert slow.gate.reached.wait(60)
+    shelf.library.replace(ME, document.doc_id, "notes.txt", b"The cellar is full of apples.")
+    slow.gate.open.set()
+    assert first.result(60).state is DocumentState.READING, "the newer version still waits"
+    shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of apples.")
+    shelf.close()
 
 
 def test_an_undo_that_was_acknowledged_is_not_purged(shelf):

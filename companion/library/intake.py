@@ -211,14 +211,14 @@ class Intake:
         gone = {p.chunk_id for p in self._store.passages.of_anybody(doc_id)}
         gone.difference_update(p.chunk_id for p in passages)
         leaving = self._layers.vector_ids(list(gone))
-        self._store.passages.write(doc_id, reading.source_type, reading.notes, passages)
+        self._store.passages.write(document, reading.source_type, reading.notes, passages)
         self._store.layers.forget_trouble(doc_id)
         self._layers.forget(document.owner, leaving)
         self._layers.changed()
         if self._embed(document):
             with self._naming:
                 # Not if a newer version was accepted meanwhile: its own ingest waits already.
-                if self._store.documents.finish(doc_id, document.content_hash):
+                if self._store.documents.finish(document):
                     self._originals.remove_others(document)
         return self._any(doc_id)
 
@@ -242,10 +242,12 @@ class Intake:
 
     def _failed(self, document: Document, error: DocumentError) -> Document:
         with self._naming:
-            if self._store.documents.revert(document.doc_id, document.content_hash):
+            if self._store.documents.revert(document):
                 self._originals.remove_others(self._any(document.doc_id))
+                # The version before may have been interrupted, too.
+                self._incomplete = True
                 raise error
-            if self._any(document.doc_id).content_hash == document.content_hash:
+            if self._originals.path(self._any(document.doc_id)) == self._originals.path(document):
                 self._store.documents.set_state(
                     document.doc_id, DocumentState.FAILED, error.message, error.code
                 )
