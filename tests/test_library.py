@@ -22,6 +22,7 @@ from companion.library.readers import ReaderProcess
 from companion.library.vectors import VectorIndex, collection_name
 from companion.storage.store import Store
 from tests.fakes import FakeEmbedder, Gate
+from tests.waiting import until
 
 ME = "local"
 TEXT = """# Bees
@@ -291,21 +292,57 @@ def test_a_file_that_gets_the_right_suffix_while_it_is_read_is_kept(tmp_path, re
     shelf.close()
 
 
-def test_an_undo_that_was_acknowledged_is_not_purged(shelf):
+def test_an_undo_that_was_acknowledged_is_not_purged(shelf, monkeypatch):
     document = shelf.library.add(ME, "nature.md", TEXT.encode())
     shelf.library.delete(ME, document.doc_id)
+    started, passages_of = shelf.clock.time, shelf.store.passages.of_anybody
+
+    def meanwhile(doc_id):
+        shelf.clock.time = started + timedelta(seconds=5)
+        shelf.library.undo(ME, doc_id)
+        return passages_of(doc_id)
+
+    monkeypatch.setattr(shelf.store.passages, "of_anybody", meanwhile)
+    shelf.clock.time = started + timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0
+    assert "honey" in shelf.found("honey")[0]
+
+
+def test_a_document_that_is_purged_while_it_waits_is_not_written_again(shelf):
     gate = shelf.embedder.gate = Gate()
     busy = in_a_thread(lambda: shelf.library.add(ME, "long.txt", b"Something long is embedded."))
     assert gate.reached.wait(60)
-    started = shelf.clock.time
-    shelf.clock.time = started + timedelta(seconds=11)
-    purge = in_a_thread(shelf.library.purge_due)
-    shelf.clock.time = started + timedelta(seconds=5)
-    shelf.library.undo(ME, document.doc_id)
+    waiting = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    ingest = in_a_thread(lambda: shelf.library.ingest(waiting.doc_id))
+    until(lambda: shelf.library.progress(waiting.doc_id))
+    shelf.library.delete(ME, waiting.doc_id)
+    shelf.clock.time += timedelta(seconds=11)
+    assert shelf.library.purge_due() == 1
     gate.open.set()
     busy.result(60)
-    assert purge.result(60) == 0
-    assert "honey" in shelf.found("honey")[0]
+    with pytest.raises(NotFound):
+        ingest.result(60)
+    assert [each.name for each in shelf.library.documents(ME)] == ["long.txt"]
+    assert shelf.store.words.passages() == 1
+    assert len(list((shelf.folder / "originals").iterdir())) == 1
+
+
+def test_a_document_that_is_deleted_while_it_is_embedded_is_embedded_no_further(shelf):
+    shelf.library.open_index()
+    gate = shelf.embedder.gate = Gate()
+    long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n}. " * 150 for n in range(150))
+    busy = in_a_thread(lambda: shelf.library.add(ME, "book.md", long.encode()))
+    assert gate.reached.wait(60)
+    [document] = shelf.library.documents(ME)
+    shelf.library.delete(ME, document.doc_id)
+    shelf.clock.time += timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0, "it is being written"
+    gate.open.set()
+    busy.result(60)
+    assert 0 < shelf.embedder.embedded < document.passages
+    assert shelf.library.purge_due() == 1
+    assert shelf.store.embeddings.total() == shelf.store.words.passages() == 0
+    assert shelf.index.ids(collection_name(shelf.embedder.identity.embedder_id, ME)) == set()
 
 
 def test_an_undo_comes_too_late_after_its_time_even_before_the_purge(shelf):

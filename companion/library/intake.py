@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IfExists = Literal["replace", "keep"]
+
+PIECE_S = 2.0
+"""About so long vectors are completed at once; the worker has other things to look after, too."""
 
 
 class Admit(Protocol):
@@ -87,6 +93,8 @@ class Intake:
         # Held while files are moved and rows follow: both must tell of the same version.
         self._naming = Lock()
         self._incomplete = True
+        self._waiting: deque[str] = deque()
+        """Documents that get missing vectors just now."""
         self._held_up = False
 
     # --- accepting ------------------------------------------------------------------------
@@ -179,7 +187,7 @@ class Intake:
     def ingest(self, doc_id: str) -> Document:
         self._progress[doc_id] = Progress("waiting")
         try:
-            with self._lock.ingesting():
+            with self._lock.ingesting(doc_id):
                 return self._ingest(self._any(doc_id))
         except DiskFull:
             # It stays `reading`, and goes on when there is room.
@@ -215,22 +223,22 @@ class Intake:
         self._store.layers.forget_trouble(doc_id)
         self._layers.forget(document.owner, leaving)
         self._layers.changed()
-        if self._embed(document):
+        if self._embed(document, self._lock.is_wanted):
             with self._naming:
                 # Not if a newer version was accepted meanwhile: its own ingest waits already.
                 if self._store.documents.finish(document):
                     self._originals.remove_others(document)
         return self._any(doc_id)
 
-    def _embed(self, document: Document) -> bool:
-        """False when the app is closing. Without an embedder, words find the document all the same."""
+    def _embed(self, document: Document, go_on: Callable[[], bool]) -> bool:
+        """False when it was not to go on. Without an embedder, words find the document all the same."""
         try:
             light = self._layers.serving
             missing = self._store.embeddings.missing(light.layer.embedder_id, document.doc_id)
 
             def proceed(done: int) -> bool:
                 self._progress[document.doc_id] = Progress("embedding", done, len(missing))
-                return self._lock.proceed()
+                return go_on()
 
             return light.layer.fill(light.embedder, document.owner, missing, proceed)
         except EmbedderError as error:
@@ -264,7 +272,8 @@ class Intake:
         self._sweep_originals()
 
     def resume_held_up(self) -> None:
-        if self._held_up:
+        # Else the worker would wait until another document is taken in.
+        if self._held_up and not self.busy:
             with suppress(DiskFull):
                 self.require_room()
                 self._held_up = False
@@ -285,21 +294,32 @@ class Intake:
                     SAMPLE_OWNER, document.doc_id, self._now() - timedelta(days=1)
                 )
 
-    def complete_vectors(self) -> None:
-        if not self._incomplete:
-            return
-        # Raises while there is no embedder, so that nothing is tried in vain.
-        embedder_id = self._layers.light.embedder_id
-        self._incomplete = False
-        try:
-            for doc_id, _owner in self._layers.waiting(embedder_id):
-                with self._lock.between_ingests() as free, suppress(NotFound):
-                    if not free:
-                        return
-                    self._embed(self._any(doc_id))
-        except StorageError:
-            self._incomplete = True
-            raise
+    def complete_vectors(self) -> bool:
+        if self._incomplete and not self._waiting:
+            # Raises while there is no embedder, so that nothing is tried in vain.
+            embedder_id = self._layers.light.embedder_id
+            self._incomplete = False
+            self._waiting.extend(doc_id for doc_id, _owner in self._layers.waiting(embedder_id))
+        if not self._waiting:
+            return False
+        until, begun = time.monotonic() + PIECE_S, count()
+
+        def go_on() -> bool:
+            return self._lock.proceed() and (next(begun) == 0 or time.monotonic() < until)
+
+        with self._lock.within(0) as free:
+            return free and self._complete(go_on)
+
+    def _complete(self, go_on: Callable[[], bool]) -> bool:
+        """Returns whether more may follow at once."""
+        while self._waiting:
+            with suppress(NotFound):
+                if not self._embed(self._any(self._waiting[0]), go_on):
+                    break
+            self._waiting.popleft()
+            if not go_on():
+                break
+        return bool(self._waiting) and self._lock.proceed()
 
     @contextmanager
     def _going_on(self, what: str) -> Iterator[None]:

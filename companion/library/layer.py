@@ -86,6 +86,8 @@ class Layer:
         """Grows with every write."""
         self._matrix: _Matrix | None = None
         self._lock = threading.Lock()
+        # What is written and what is deleted must both be counted.
+        self._counting = threading.Lock()
         self.serving = serving
         """The index agreed with SQLite and may answer."""
         self._agreed: int | None = None
@@ -225,7 +227,8 @@ class Layer:
         self.serving = False
 
     def _changed(self) -> None:
-        self.changes += 1
+        with self._counting:
+            self.changes += 1
 
     def _load(self, scope: Scope) -> _Matrix:
         with self._lock:
