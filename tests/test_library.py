@@ -10,6 +10,7 @@ import pytest
 from companion.domain import SAMPLE_OWNER, DocumentState
 from companion.errors import (
     Conflict,
+    DiskFull,
     DocumentTooLarge,
     EmptyDocument,
     IndexUnusable,
@@ -327,13 +328,19 @@ def test_a_document_that_is_purged_while_it_waits_is_not_written_again(shelf):
     assert len(list((shelf.folder / "originals").iterdir())) == 1
 
 
-def test_a_document_that_is_deleted_while_it_is_embedded_is_embedded_no_further(shelf):
-    shelf.library.open_index()
+def begin_a_book(shelf):
+    """A document of several batches, the gate that its first one waits for, and what becomes of it."""
     gate = shelf.embedder.gate = Gate()
     long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n}. " * 150 for n in range(150))
     busy = in_a_thread(lambda: shelf.library.add(ME, "book.md", long.encode()))
     assert gate.reached.wait(60)
     [document] = shelf.library.documents(ME)
+    return document, gate, busy
+
+
+def test_a_document_that_is_deleted_while_it_is_embedded_is_embedded_no_further(shelf):
+    shelf.library.open_index()
+    document, gate, busy = begin_a_book(shelf)
     shelf.library.delete(ME, document.doc_id)
     shelf.clock.time += timedelta(seconds=11)
     assert shelf.library.purge_due() == 0, "it is being written"
@@ -458,6 +465,53 @@ def test_a_deleted_document_is_gone_at_once_and_comes_back(shelf):
     assert shelf.found("honey") == []
     shelf.library.undo(ME, document.doc_id)
     assert "honey" in shelf.found("honey")[0]
+
+
+def test_a_document_that_comes_back_is_found_by_meaning_in_a_chosen_scope(shelf):
+    scope = [shelf.library.add(ME, f"{n}.txt", f"Bees of kind{n} make honey.".encode()).doc_id for n in "ab"]
+    shelf.library.open_index()
+
+    def found_by_meaning():
+        hits = shelf.library.search(ME, "honey of bees", doc_ids=scope).hits
+        return {hit.document_name for hit in hits if "light" in hit.layers}
+
+    shelf.library.delete(ME, scope[0])
+    assert found_by_meaning() == {"b.txt"}
+    shelf.library.undo(ME, scope[0])
+    assert found_by_meaning() == {"a.txt", "b.txt"}
+
+
+def test_a_document_that_found_no_room_and_comes_back_is_read_when_there_is(shelf, monkeypatch):
+    accepted = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.store.passages, "write", full)
+        with pytest.raises(DiskFull):
+            shelf.library.ingest(accepted.doc_id)
+    shelf.library.delete(ME, accepted.doc_id)
+    shelf.library.resume_held_up()
+    shelf.library.undo(ME, accepted.doc_id)
+    shelf.library.resume_held_up()
+    assert shelf.library.document(ME, accepted.doc_id).state is DocumentState.SEARCHABLE
+
+
+def test_a_document_that_comes_back_while_its_ingest_is_ended_is_embedded_all_the_same(shelf):
+    document, gate, busy = begin_a_book(shelf)
+    shelf.library.delete(ME, document.doc_id)
+    started = shelf.clock.time
+    shelf.clock.time = started + timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0
+    shelf.clock.time = started + timedelta(seconds=9)
+    assert shelf.library.undo(ME, document.doc_id).state is DocumentState.READING
+    shelf.library.resume_held_up()
+    gate.open.set()
+    assert busy.result(60).state is DocumentState.READING
+    shelf.library.resume_held_up()
+    assert shelf.library.document(ME, document.doc_id).state is DocumentState.SEARCHABLE
+    assert shelf.library.status(ME).embedded == document.passages
+
+
+def full(*_):
+    raise DiskFull("The disk is full.")
 
 
 def test_after_its_time_a_deleted_document_leaves_no_trace(shelf, tmp_path):

@@ -127,11 +127,15 @@ class Intake:
     def take_back(self, owner: str, doc_id: str, since: datetime) -> None:
         """A document that was deleted `since` then is there again, under a name that is free."""
         with self._naming:
-            name = self._free_name(owner, self._any(doc_id).name)
+            document = self._any(doc_id)
+            name = self._free_name(owner, document.name)
             self._store.documents.restore(owner, doc_id, since, name)
         self._layers.changed()
         # Another light embedder may have taken over meanwhile.
         self._incomplete = True
+        if document.state is DocumentState.READING:
+            # What held it up may be over, and its ingest with it.
+            self._held_up = True
 
     def require_room(self, size: int = 0) -> None:
         if self._store.full and not self._store.look_for_room():

@@ -240,8 +240,9 @@ class Layer:
             return held
 
     def release(self) -> None:
-        """Give back the memory of exact search."""
-        self._matrix = None
+        """Give back the memory of exact search, also of one that is being loaded."""
+        with self._lock:
+            self._matrix = None
 
     def _collection(self, owner: str) -> str:
         return collection_name(self.embedder_id, owner)

@@ -193,8 +193,10 @@ class Layers:
         return self._layer(embedder_id), whole
 
     def changed(self) -> None:
-        """Passages came or went: what was whole may not be so any more."""
+        """Documents came, went or came back: what was whole may not be so any more, nor what was held."""
         self._whole.clear()
+        for layer in self._all():
+            layer.release()
 
     # --- layers that do not answer yet ----------------------------------------------------
 
@@ -213,7 +215,7 @@ class Layers:
         try:
             return self._layer(embedder.identity.embedder_id).fill(embedder, owner, passages, proceed)
         finally:
-            self.changed()
+            self._whole.clear()
 
     def settle(self, embedder_id: str, waiting: Iterable[tuple[str, str]]) -> list[str]:
         """Put the layer in force for all owners of whom nothing is `waiting`; returns those owners."""
@@ -230,7 +232,7 @@ class Layers:
             done.append(owner)
         if done:
             self._forget_choices()
-            self.changed()
+            self._whole.clear()
         return done
 
     def begin_light(self, identity: EmbedderIdentity) -> None:
