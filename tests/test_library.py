@@ -451,6 +451,34 @@ def test_a_file_that_cannot_be_read_says_why_and_can_be_tried_again(shelf):
     assert (again.doc_id, again.state) == (failed.doc_id, DocumentState.FAILED)
 
 
+def test_a_new_version_whose_row_finds_no_room_leaves_no_file(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    monkeypatch.setattr(shelf.store.documents, "replace_content", full)
+    for name in ("notes.txt", "notes.md"):
+        with pytest.raises(DiskFull):
+            shelf.library.replace(ME, document.doc_id, name, b"The cellar is full of pears.")
+    with pytest.raises(DiskFull):
+        shelf.library.replace(ME, document.doc_id, "other.txt", b"The cellar is full of apples.")
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of apples.")
+
+
+def test_a_new_version_of_a_document_that_was_purged_meanwhile_leaves_no_file(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    keep = shelf.library._originals.keep
+
+    def purged_first(*arguments):
+        monkeypatch.setattr(shelf.library._originals, "keep", keep)
+        shelf.library.delete(ME, document.doc_id)
+        shelf.clock.time += timedelta(seconds=11)
+        assert shelf.library.purge_due() == 1
+        return keep(*arguments)
+
+    monkeypatch.setattr(shelf.library._originals, "keep", purged_first)
+    with pytest.raises(NotFound):
+        shelf.library.replace(ME, document.doc_id, "notes.txt", b"The cellar is full of pears.")
+    assert list((shelf.folder / "originals").iterdir()) == []
+
+
 def test_a_file_above_the_limit_is_refused_before_anything_is_kept(shelf, tmp_path):
     with pytest.raises(DocumentTooLarge, match="limit"):
         shelf.library.accept(ME, "big.txt", b"x" * 1_000_001)
@@ -510,7 +538,7 @@ def test_a_document_that_comes_back_while_its_ingest_is_ended_is_embedded_all_th
     assert shelf.library.status(ME).embedded == document.passages
 
 
-def full(*_):
+def full(*_, **__):
     raise DiskFull("The disk is full.")
 
 

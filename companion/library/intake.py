@@ -154,14 +154,15 @@ class Intake:
     def _take_over(self, document: Document, name: str, incoming: Incoming) -> Document:
         self._may_have(document.owner, incoming.size - document.size)
         path = self._originals.keep(incoming, document.doc_id, name)
-        return self._store.documents.replace_content(
-            document.owner,
-            document.doc_id,
-            name=name,
-            source_path=str(path),
-            content_hash=incoming.content_hash,
-            size=incoming.size,
-        )
+        with self._only_if_named(path):
+            return self._store.documents.replace_content(
+                document.owner,
+                document.doc_id,
+                name=name,
+                source_path=str(path),
+                content_hash=incoming.content_hash,
+                size=incoming.size,
+            )
 
     def _admit(self, owner: str, name: str, incoming: Incoming) -> Document:
         doc_id = uuid.uuid4().hex
@@ -172,11 +173,18 @@ class Intake:
             source_path=str(path), content_hash=incoming.content_hash, size=incoming.size,
             state=DocumentState.READING, created_at=now, updated_at=now,
         )  # fmt: skip
-        try:
+        with self._only_if_named(path):
             return self._store.documents.add(document)
-        except DiskFull:
-            # Nothing names the file, and what is full must not become fuller.
-            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _only_if_named(self, path: Path) -> Iterator[None]:
+        """A file whose row did not come goes again: what is full must not become fuller."""
+        try:
+            yield
+        except (DiskFull, NotFound):
+            # It may be that of a version before.
+            if path.name not in self._named():
+                path.unlink(missing_ok=True)
             raise
 
     def _free_name(self, owner: str, name: str) -> str:
@@ -336,7 +344,10 @@ class Intake:
 
     def _sweep_originals(self) -> None:
         with self._naming:
-            self._originals.sweep({original_name(*file) for file in self._store.documents.files()})
+            self._originals.sweep(self._named())
+
+    def _named(self) -> set[str]:
+        return {original_name(*file) for file in self._store.documents.files()}
 
     def _any(self, doc_id: str) -> Document:
         return self._store.documents.get_any(doc_id)
