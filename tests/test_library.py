@@ -18,6 +18,7 @@ from companion.errors import (
     Refused,
     UnreadableDocument,
 )
+from companion.library import intake
 from companion.library.library import Library
 from companion.library.readers import ReaderProcess
 from companion.library.vectors import VectorIndex, collection_name
@@ -644,6 +645,28 @@ def test_another_embedder_embeds_the_library_again_and_the_way_back_is_free(shel
     shelf.library.complete_vectors()
     assert shelf.embedder.embedded == 0
     assert "magma" in shelf.found("lava volcano")[0]
+
+
+class NotANumber(CountingEmbedder):
+    """Has no vector for some texts."""
+
+    def embed_passages(self, texts):
+        rows = super().embed_passages(texts)
+        rows[["number3" in text for text in texts]] = np.nan
+        return rows
+
+
+def test_a_text_that_gets_no_vector_holds_up_no_other_document(shelf, monkeypatch):
+    for number in range(8):
+        shelf.library.add(ME, f"{number}.txt", f"The river number{number} is cold.".encode())
+    shelf.reopen(NotANumber("another"))
+    monkeypatch.setattr(intake, "PIECE_S", 0.0)
+    for _ in range(20):
+        shelf.library.complete_vectors()
+    assert shelf.library.status(ME).embedded == 7
+    assert shelf.embedder.embedded == 8, "it is not tried again and again"
+    assert "light" in shelf.library.search(ME, "river number0").hits[0].layers
+    assert "number3" in shelf.found("river number3")[0], "words find it all the same"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "deleted sqlite", "huge links"])

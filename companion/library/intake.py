@@ -325,9 +325,14 @@ class Intake:
     def _complete(self, go_on: Callable[[], bool]) -> bool:
         """Returns whether more may follow at once."""
         while self._waiting:
-            with suppress(NotFound):
+            try:
                 if not self._embed(self._any(self._waiting[0]), go_on):
                     break
+            except NotFound:
+                log.debug("a document is gone before it has all its vectors")
+            except InvalidInput as error:
+                # Words find it all the same, and the others wait for theirs.
+                log.warning("a document stays without some of its vectors: %s", error.message)
             self._waiting.popleft()
             if not go_on():
                 break
