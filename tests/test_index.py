@@ -137,6 +137,17 @@ def test_collections_of_owners_and_layers_that_are_gone_leave_at_the_next_start(
     assert set(again.index.collections()) == mine
 
 
+def test_a_comparison_that_an_ingest_hindered_comes_after_it(shelf):
+    in_quiet(shelf)
+    mine = set(shelf.index.collections())
+    shelf.index.upsert("of-a-dropped-layer", ["x#0"], np.ones((1, 8), np.float32))
+    with shelf.library._lock.ingesting("another"):
+        shelf.library.compare_index()
+    assert set(shelf.index.collections()) > mine
+    in_quiet(shelf)
+    assert set(shelf.index.collections()) == mine
+
+
 def test_a_purge_that_a_kill_cut_off_leaves_nothing_in_the_index(shelf):
     now = datetime.now(UTC)
     shelf.store.documents.mark_deleted(ME, "first", now - timedelta(days=1))

@@ -10,17 +10,21 @@ import pytest
 from companion.domain import SAMPLE_OWNER, DocumentState
 from companion.errors import (
     Conflict,
+    DiskFull,
     DocumentTooLarge,
+    EmptyDocument,
     IndexUnusable,
     NotFound,
     Refused,
     UnreadableDocument,
 )
+from companion.library import intake
 from companion.library.library import Library
 from companion.library.readers import ReaderProcess
 from companion.library.vectors import VectorIndex, collection_name
 from companion.storage.store import Store
 from tests.fakes import FakeEmbedder, Gate
+from tests.waiting import until
 
 ME = "local"
 TEXT = """# Bees
@@ -210,21 +214,143 @@ def test_a_version_accepted_while_the_old_one_is_embedded_wins(shelf):
     assert "pears" in shelf.found("cellar")[0]
 
 
-def test_an_undo_that_was_acknowledged_is_not_purged(shelf):
+def test_a_broken_version_leaves_text_and_file_of_the_last_one_that_was_read(shelf):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    gate = shelf.embedder.gate = Gate()
+    pears = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of pears."))
+    assert gate.reached.wait(60)
+    shelf.library.accept(ME, "notes.txt", b"")
+    gate.open.set()
+    pears.result(60)
+    with pytest.raises(EmptyDocument):
+        shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of pears.")
+
+
+def test_a_kill_before_a_broken_version_is_read_mixes_no_two_versions(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    monkeypatch.setattr(shelf.library._intake, "_embed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shelf.library.add(ME, "notes.txt", b"The cellar is full of pears.")
+    shelf.library.accept(ME, "notes.txt", b"")
+    shelf.reopen()
+    shelf.library.resume()
+    shelf.library.complete_vectors()
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of pears.")
+    assert shelf.library.status(ME).embedded == 1
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def assert_has(shelf, doc_id, name, text):
+    """Nothing of another version is left."""
+    document = shelf.library.document(ME, doc_id)
+    assert (document.name, document.state) == (name, DocumentState.SEARCHABLE)
+    assert [each.text for each in shelf.library.passages(ME, doc_id)] == [text]
+    assert shelf.library.original(ME, doc_id).read_text() == text
+    assert len(list((shelf.folder / "originals").glob(f"{doc_id}-*"))) == 1
+
+
+def test_a_file_that_gets_another_suffix_while_it_is_embedded_is_kept(shelf):
+    gate = shelf.embedder.gate = Gate()
+    first = in_a_thread(lambda: shelf.library.add(ME, "notes.txt", b"The cellar is full of apples."))
+    assert gate.reached.wait(60)
+    [document] = shelf.library.documents(ME)
+    shelf.library.replace(ME, document.doc_id, "notes.md", b"The cellar is full of apples.")
+    gate.open.set()
+    assert first.result(60).state is DocumentState.READING, "the newer version still waits"
+    shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.md", "The cellar is full of apples.")
+
+
+class SlowReader:
+    """Holds the first file until the test lets it go."""
+
+    def __init__(self, reader):
+        self.reader = reader
+        self.gate = Gate()
+        self.close = reader.close
+
+    def read(self, path, name):
+        if not self.gate.reached.is_set():
+            self.gate.reached.set()
+            assert self.gate.open.wait(60)
+        return self.reader.read(path, name)
+
+
+def test_a_file_that_gets_the_right_suffix_while_it_is_read_is_kept(tmp_path, reader):
+    slow = SlowReader(reader)
+    shelf = Shelf(tmp_path, slow)
+    document = shelf.library.accept(ME, "notes.pdf", b"The cellar is full of apples.")
+    first = in_a_thread(lambda: shelf.library.ingest(document.doc_id))
+    assert slow.gate.reached.wait(60)
+    shelf.library.replace(ME, document.doc_id, "notes.txt", b"The cellar is full of apples.")
+    slow.gate.open.set()
+    assert first.result(60).state is DocumentState.READING, "the newer version still waits"
+    shelf.library.ingest(document.doc_id)
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of apples.")
+    shelf.close()
+
+
+def test_an_undo_that_was_acknowledged_is_not_purged(shelf, monkeypatch):
     document = shelf.library.add(ME, "nature.md", TEXT.encode())
     shelf.library.delete(ME, document.doc_id)
+    started, passages_of = shelf.clock.time, shelf.store.passages.of_anybody
+
+    def meanwhile(doc_id):
+        shelf.clock.time = started + timedelta(seconds=5)
+        shelf.library.undo(ME, doc_id)
+        return passages_of(doc_id)
+
+    monkeypatch.setattr(shelf.store.passages, "of_anybody", meanwhile)
+    shelf.clock.time = started + timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0
+    assert "honey" in shelf.found("honey")[0]
+
+
+def test_a_document_that_is_purged_while_it_waits_is_not_written_again(shelf):
     gate = shelf.embedder.gate = Gate()
     busy = in_a_thread(lambda: shelf.library.add(ME, "long.txt", b"Something long is embedded."))
     assert gate.reached.wait(60)
-    started = shelf.clock.time
-    shelf.clock.time = started + timedelta(seconds=11)
-    purge = in_a_thread(shelf.library.purge_due)
-    shelf.clock.time = started + timedelta(seconds=5)
-    shelf.library.undo(ME, document.doc_id)
+    waiting = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    ingest = in_a_thread(lambda: shelf.library.ingest(waiting.doc_id))
+    until(lambda: shelf.library.progress(waiting.doc_id))
+    shelf.library.delete(ME, waiting.doc_id)
+    shelf.clock.time += timedelta(seconds=11)
+    assert shelf.library.purge_due() == 1
     gate.open.set()
     busy.result(60)
-    assert purge.result(60) == 0
-    assert "honey" in shelf.found("honey")[0]
+    with pytest.raises(NotFound):
+        ingest.result(60)
+    assert [each.name for each in shelf.library.documents(ME)] == ["long.txt"]
+    assert shelf.store.words.passages() == 1
+    assert len(list((shelf.folder / "originals").iterdir())) == 1
+
+
+def begin_a_book(shelf):
+    """A document of several batches, the gate that its first one waits for, and what becomes of it."""
+    gate = shelf.embedder.gate = Gate()
+    long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n}. " * 150 for n in range(150))
+    busy = in_a_thread(lambda: shelf.library.add(ME, "book.md", long.encode()))
+    assert gate.reached.wait(60)
+    [document] = shelf.library.documents(ME)
+    return document, gate, busy
+
+
+def test_a_document_that_is_deleted_while_it_is_embedded_is_embedded_no_further(shelf):
+    shelf.library.open_index()
+    document, gate, busy = begin_a_book(shelf)
+    shelf.library.delete(ME, document.doc_id)
+    shelf.clock.time += timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0, "it is being written"
+    gate.open.set()
+    busy.result(60)
+    assert 0 < shelf.embedder.embedded < document.passages
+    assert shelf.library.purge_due() == 1
+    assert shelf.store.embeddings.total() == shelf.store.words.passages() == 0
+    assert shelf.index.ids(collection_name(shelf.embedder.identity.embedder_id, ME)) == set()
 
 
 def test_an_undo_comes_too_late_after_its_time_even_before_the_purge(shelf):
@@ -326,6 +452,34 @@ def test_a_file_that_cannot_be_read_says_why_and_can_be_tried_again(shelf):
     assert (again.doc_id, again.state) == (failed.doc_id, DocumentState.FAILED)
 
 
+def test_a_new_version_whose_row_finds_no_room_leaves_no_file(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    monkeypatch.setattr(shelf.store.documents, "replace_content", full)
+    for name in ("notes.txt", "notes.md"):
+        with pytest.raises(DiskFull):
+            shelf.library.replace(ME, document.doc_id, name, b"The cellar is full of pears.")
+    with pytest.raises(DiskFull):
+        shelf.library.replace(ME, document.doc_id, "other.txt", b"The cellar is full of apples.")
+    assert_has(shelf, document.doc_id, "notes.txt", "The cellar is full of apples.")
+
+
+def test_a_new_version_of_a_document_that_was_purged_meanwhile_leaves_no_file(shelf, monkeypatch):
+    document = shelf.library.add(ME, "notes.txt", b"The cellar is full of apples.")
+    keep = shelf.library._originals.keep
+
+    def purged_first(*arguments):
+        monkeypatch.setattr(shelf.library._originals, "keep", keep)
+        shelf.library.delete(ME, document.doc_id)
+        shelf.clock.time += timedelta(seconds=11)
+        assert shelf.library.purge_due() == 1
+        return keep(*arguments)
+
+    monkeypatch.setattr(shelf.library._originals, "keep", purged_first)
+    with pytest.raises(NotFound):
+        shelf.library.replace(ME, document.doc_id, "notes.txt", b"The cellar is full of pears.")
+    assert list((shelf.folder / "originals").iterdir()) == []
+
+
 def test_a_file_above_the_limit_is_refused_before_anything_is_kept(shelf, tmp_path):
     with pytest.raises(DocumentTooLarge, match="limit"):
         shelf.library.accept(ME, "big.txt", b"x" * 1_000_001)
@@ -340,6 +494,53 @@ def test_a_deleted_document_is_gone_at_once_and_comes_back(shelf):
     assert shelf.found("honey") == []
     shelf.library.undo(ME, document.doc_id)
     assert "honey" in shelf.found("honey")[0]
+
+
+def test_a_document_that_comes_back_is_found_by_meaning_in_a_chosen_scope(shelf):
+    scope = [shelf.library.add(ME, f"{n}.txt", f"Bees of kind{n} make honey.".encode()).doc_id for n in "ab"]
+    shelf.library.open_index()
+
+    def found_by_meaning():
+        hits = shelf.library.search(ME, "honey of bees", doc_ids=scope).hits
+        return {hit.document_name for hit in hits if "light" in hit.layers}
+
+    shelf.library.delete(ME, scope[0])
+    assert found_by_meaning() == {"b.txt"}
+    shelf.library.undo(ME, scope[0])
+    assert found_by_meaning() == {"a.txt", "b.txt"}
+
+
+def test_a_document_that_found_no_room_and_comes_back_is_read_when_there_is(shelf, monkeypatch):
+    accepted = shelf.library.accept(ME, "nature.md", TEXT.encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.store.passages, "write", full)
+        with pytest.raises(DiskFull):
+            shelf.library.ingest(accepted.doc_id)
+    shelf.library.delete(ME, accepted.doc_id)
+    shelf.library.resume_held_up()
+    shelf.library.undo(ME, accepted.doc_id)
+    shelf.library.resume_held_up()
+    assert shelf.library.document(ME, accepted.doc_id).state is DocumentState.SEARCHABLE
+
+
+def test_a_document_that_comes_back_while_its_ingest_is_ended_is_embedded_all_the_same(shelf):
+    document, gate, busy = begin_a_book(shelf)
+    shelf.library.delete(ME, document.doc_id)
+    started = shelf.clock.time
+    shelf.clock.time = started + timedelta(seconds=11)
+    assert shelf.library.purge_due() == 0
+    shelf.clock.time = started + timedelta(seconds=9)
+    assert shelf.library.undo(ME, document.doc_id).state is DocumentState.READING
+    shelf.library.resume_held_up()
+    gate.open.set()
+    assert busy.result(60).state is DocumentState.READING
+    shelf.library.resume_held_up()
+    assert shelf.library.document(ME, document.doc_id).state is DocumentState.SEARCHABLE
+    assert shelf.library.status(ME).embedded == document.passages
+
+
+def full(*_, **__):
+    raise DiskFull("The disk is full.")
 
 
 def test_after_its_time_a_deleted_document_leaves_no_trace(shelf, tmp_path):
@@ -444,6 +645,28 @@ def test_another_embedder_embeds_the_library_again_and_the_way_back_is_free(shel
     shelf.library.complete_vectors()
     assert shelf.embedder.embedded == 0
     assert "magma" in shelf.found("lava volcano")[0]
+
+
+class NotANumber(CountingEmbedder):
+    """Has no vector for some texts."""
+
+    def embed_passages(self, texts):
+        rows = super().embed_passages(texts)
+        rows[["number3" in text for text in texts]] = np.nan
+        return rows
+
+
+def test_a_text_that_gets_no_vector_holds_up_no_other_document(shelf, monkeypatch):
+    for number in range(8):
+        shelf.library.add(ME, f"{number}.txt", f"The river number{number} is cold.".encode())
+    shelf.reopen(NotANumber("another"))
+    monkeypatch.setattr(intake, "PIECE_S", 0.0)
+    for _ in range(20):
+        shelf.library.complete_vectors()
+    assert shelf.library.status(ME).embedded == 7
+    assert shelf.embedder.embedded == 8, "it is not tried again and again"
+    assert "light" in shelf.library.search(ME, "river number0").hits[0].layers
+    assert "number3" in shelf.found("river number3")[0], "words find it all the same"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "deleted sqlite", "huge links"])

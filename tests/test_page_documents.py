@@ -62,7 +62,7 @@ def test_what_is_added_while_other_files_are_read_is_kept_and_listed_at_once(des
     for name, text in (("first.md", GUIDE), ("second.md", KEEPER)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     page = desk.sit_down()
-    with desk.companion.library._lock.ingesting():
+    with desk.companion.library._lock.ingesting("another"):
         upload(page, tmp_path / "first.md")
         expect(doc(page, "first.md")).to_be_visible()
         upload(page, tmp_path / "second.md")

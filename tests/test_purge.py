@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from companion.background import upkeep
 from companion.domain import LOCAL_OWNER, Role, SessionConfig, ThinkingMode
 from companion.errors import IndexUnusable
+from companion.library import intake
 from companion.library.library import Library
+from companion.library.vectors import collection_name, vector_id
 from companion.storage import store as store_module
 from tests.doors import opened
-from tests.fakes import ScriptedEngine
+from tests.fakes import FakeEmbedder, ScriptedEngine
+from tests.test_states import House
 from tests.waiting import until
 
 CANARY = "qvxkmzt"
@@ -196,6 +200,66 @@ def test_a_document_is_purged_also_while_the_index_cannot_be_opened(tmp_path, mo
         until(lambda: not list(companion.settings.originals_dir.glob(f"{doc_id}*")), 60)
         until(lambda: not companion.store.documents.due_for_purge(companion.library._now()))
         assert companion.work.worker.failing
+
+
+class SlowEmbedder(FakeEmbedder):
+    """Waits in each batch while it is held."""
+
+    def __init__(self, name="bag-of-words"):
+        super().__init__(name)
+        self.free = threading.Event()
+        self.free.set()
+        self.waiting = threading.Event()
+
+    def embed_passages(self, texts):
+        if not self.free.is_set():
+            self.waiting.set()
+            assert self.free.wait(60)
+        return super().embed_passages(texts)
+
+
+def test_a_deleted_document_goes_while_a_large_one_is_embedded(tmp_path):
+    embedder = SlowEmbedder()
+    house = House(tmp_path / "data", light=embedder)
+    library, store = house.companion.library, house.companion.store
+    library.open_index()
+    doc_id = upload(house.client, "notes.txt", f"A {CANARY} was here.")
+    embedder.free.clear()
+    large = threading.Thread(target=lambda: upload(house.client, "large.txt", KEPT))
+    large.start()
+    assert embedder.waiting.wait(60)
+    house.client.delete(f"/api/documents/{doc_id}")
+    library._now = Clock(timedelta(seconds=11))
+    in_order(house.companion)
+    assert files_with(house.companion) == []
+    assert library.busy
+    embedder.free.set()
+    large.join(60)
+    assert library.search(LOCAL_OWNER, "honey").hits[0].document_name == "large.txt"
+    embedder_id = embedder.identity.embedder_id
+    stored = {vector_id(*key) for key in store.embeddings.keys(embedder_id, LOCAL_OWNER)}
+    assert library._index.ids(collection_name(embedder_id, LOCAL_OWNER)) == stored
+    house.companion.close()
+
+
+def test_a_deleted_document_goes_while_a_library_gets_its_vectors(tmp_path, monkeypatch):
+    monkeypatch.setattr(upkeep, "EVERY_S", 0.0)
+    monkeypatch.setattr(intake, "PIECE_S", 0.0)
+    with opened(tmp_path, ScriptedEngine()) as (_companion, client):
+        doc_id = upload(client, "notes.txt", f"A {CANARY} was here.")
+        for number in range(5):
+            upload(client, f"{number}.txt", f"{KEPT} Number {number}.")
+    house = House(tmp_path / "data", light=SlowEmbedder("another"))
+    library, tick = house.companion.library, house.companion.work.upkeep.tick
+    until(lambda: library.status(LOCAL_OWNER).embedded, pause=tick)
+    house.client.delete(f"/api/documents/{doc_id}")
+    library._now = Clock(timedelta(seconds=11))
+    tick()
+    assert not list(house.companion.settings.originals_dir.glob(f"{doc_id}*"))
+    assert not house.companion.store.passages.of_anybody(doc_id)
+    assert library.status(LOCAL_OWNER).embedded < 5
+    until(lambda: library.status(LOCAL_OWNER).embedded == 5, pause=tick)
+    house.companion.close()
 
 
 def test_words_of_many_purged_documents_are_forgotten_in_one_round(app, monkeypatch):

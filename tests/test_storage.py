@@ -68,9 +68,9 @@ def passages_of(doc_id, *texts):
 
 
 def keep(store, doc_id, *texts, owner="ann", name="notes.md", content_hash="hash"):
-    store.documents.add(document(doc_id, owner, name, content_hash))
+    added = store.documents.add(document(doc_id, owner, name, content_hash))
     passages = passages_of(doc_id, *texts)
-    store.passages.write(doc_id, "markdown", ["a note"], passages)
+    store.passages.write(added, "markdown", ["a note"], passages)
     store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
     return passages
 
@@ -242,7 +242,7 @@ def test_a_document_comes_back_as_it_was_given(store):
     stored = store.documents.add(document("d"))
     assert stored == document("d")
     passages = passages_of("d", "one", "two", "one")
-    store.passages.write("d", "markdown", ["a note"], passages)
+    store.passages.write(document("d"), "markdown", ["a note"], passages)
     assert store.documents.unfinished() == [store.documents.get("ann", "d")]
     store.documents.set_state("d", DocumentState.FAILED, "It is broken.")
     kept = store.documents.get("ann", "d")
@@ -262,7 +262,7 @@ def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
     )
     assert (document.state, document.name, document.passages) == (DocumentState.READING, "new.md", 3)
     new = passages_of("d", "intro", "gamma", "alpha")
-    store.passages.write("d", "markdown", [], new)
+    store.passages.write(document, "markdown", [], new)
 
     assert store.passages.of("ann", "d") == new
     assert ids(store, "ann") == {(new[1].chunk_id, 0), (new[2].chunk_id, 0)}
@@ -275,14 +275,14 @@ def test_changed_content_keeps_the_vectors_of_unchanged_passages(store):
 def test_writing_the_same_passages_again_changes_nothing(store):
     passages = keep(store, "d", "alpha", "beta")
     embed(store, passages)
-    store.passages.write("d", "markdown", [], passages)
+    store.passages.write(document("d"), "markdown", [], passages)
     assert store.passages.of("ann", "d") == passages
     assert store.embeddings.missing(LIGHT, "d") == []
 
 
 def test_passages_of_a_document_that_has_gone_are_refused(store):
     with pytest.raises(NotFound):
-        store.passages.write("d", "text", [], passages_of("d", "alpha"))
+        store.passages.write(document("d"), "text", [], passages_of("d", "alpha"))
     assert store.words.passages() == 0
 
 
@@ -350,19 +350,23 @@ def test_a_new_version_is_finished_or_taken_back_only_while_it_is_the_newest(sto
     keep(store, "d", "alpha")
     store.documents.set_state("d", DocumentState.SEARCHABLE)
     was = store.documents.get("ann", "d")
-    for content in ("h2", "h3"):
+    second, third = (
         store.documents.replace_content(
             "ann", "d", name="new.md", source_path="x", content_hash=content, size=3
         )
-    assert not store.documents.finish("d", "h2")
-    assert not store.documents.revert("d", "h2")
+        for content in ("h2", "h3")
+    )
+    assert not store.documents.finish(second)
+    assert not store.documents.revert(second)
     assert store.documents.get("ann", "d").state is DocumentState.READING
-    assert store.documents.revert("d", "h3")
+    assert store.documents.revert(third)
     again = store.documents.get("ann", "d")
     assert (again.name, again.content_hash, again.state) == (was.name, was.content_hash, was.state)
-    store.documents.replace_content("ann", "d", name="new.md", source_path="x", content_hash="h4", size=3)
-    assert store.documents.finish("d", "h4")
-    assert not store.documents.revert("d", "h4"), "a version that was read is not taken back"
+    newer = store.documents.replace_content(
+        "ann", "d", name="new.md", source_path="x", content_hash="h4", size=3
+    )
+    assert store.documents.finish(newer)
+    assert not store.documents.revert(newer), "a version that was read is not taken back"
 
 
 DOCUMENT_CALLS = {
@@ -556,7 +560,7 @@ def test_a_saved_vector_replaces_the_old_one(store):
 
 def test_vectors_of_a_passage_deleted_meanwhile_are_left_out(store):
     passages = keep(store, "d", "alpha", "beta")
-    store.passages.write("d", "markdown", [], passages[:1])
+    store.passages.write(document("d"), "markdown", [], passages[:1])
     embed(store, passages)
     assert ids(store, "ann") == {(passages[0].chunk_id, 0)}
 
@@ -621,7 +625,7 @@ def test_a_purged_document_leaves_no_word_in_any_file(store, path):
         content_hash="hvnqzdk",
     )
     embed(store, passages)
-    store.passages.write("gone", "markdown", ["ybkzxwp"], passages[:40])
+    store.passages.write(document("gone"), "markdown", ["ybkzxwp"], passages[:40])
     keep(store, "kept2", *filler[30:])
     with sqlite3.connect(path) as other:
         other.execute(

@@ -75,7 +75,7 @@ class Upkeep:
                 self._keep_in_order()
                 self._ordered_at = time.monotonic()
                 self.held_up = False
-            at_once = self.stage is None and self._change()
+            at_once = self.stage is None and (self._complete() or self._change())
             wait = self._deepen()
             if self.stage is None:
                 wait = min(wait, self._study())
@@ -97,8 +97,13 @@ class Upkeep:
         self._library.resume_held_up()
         with suppress(EmbedderError):
             self._library.mend_index()
-            self._library.complete_vectors()
             self._library.check_index()
+
+    def _complete(self) -> bool:
+        """A step to whole vectors; says whether the next may follow at once."""
+        with suppress(EmbedderError):
+            return self._library.complete_vectors()
+        return False
 
     def _open(self) -> None:
         self._library.warm()
@@ -113,5 +118,4 @@ class Upkeep:
         # Without an embedder words are searched all the same; health says why.
         with suppress(EmbedderError):
             self._library.open_index()
-            self._library.complete_vectors()
         self.stage = None

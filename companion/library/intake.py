@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IfExists = Literal["replace", "keep"]
+
+PIECE_S = 2.0
+"""About so long vectors are completed at once; the worker has other things to look after, too."""
 
 
 class Admit(Protocol):
@@ -87,6 +93,8 @@ class Intake:
         # Held while files are moved and rows follow: both must tell of the same version.
         self._naming = Lock()
         self._incomplete = True
+        self._waiting: deque[str] = deque()
+        """Documents that get missing vectors just now."""
         self._held_up = False
 
     # --- accepting ------------------------------------------------------------------------
@@ -119,11 +127,15 @@ class Intake:
     def take_back(self, owner: str, doc_id: str, since: datetime) -> None:
         """A document that was deleted `since` then is there again, under a name that is free."""
         with self._naming:
-            name = self._free_name(owner, self._any(doc_id).name)
+            document = self._any(doc_id)
+            name = self._free_name(owner, document.name)
             self._store.documents.restore(owner, doc_id, since, name)
         self._layers.changed()
         # Another light embedder may have taken over meanwhile.
         self._incomplete = True
+        if document.state is DocumentState.READING:
+            # What held it up may be over, and its ingest with it.
+            self._held_up = True
 
     def require_room(self, size: int = 0) -> None:
         if self._store.full and not self._store.look_for_room():
@@ -142,14 +154,15 @@ class Intake:
     def _take_over(self, document: Document, name: str, incoming: Incoming) -> Document:
         self._may_have(document.owner, incoming.size - document.size)
         path = self._originals.keep(incoming, document.doc_id, name)
-        return self._store.documents.replace_content(
-            document.owner,
-            document.doc_id,
-            name=name,
-            source_path=str(path),
-            content_hash=incoming.content_hash,
-            size=incoming.size,
-        )
+        with self._only_if_named(path):
+            return self._store.documents.replace_content(
+                document.owner,
+                document.doc_id,
+                name=name,
+                source_path=str(path),
+                content_hash=incoming.content_hash,
+                size=incoming.size,
+            )
 
     def _admit(self, owner: str, name: str, incoming: Incoming) -> Document:
         doc_id = uuid.uuid4().hex
@@ -160,11 +173,18 @@ class Intake:
             source_path=str(path), content_hash=incoming.content_hash, size=incoming.size,
             state=DocumentState.READING, created_at=now, updated_at=now,
         )  # fmt: skip
-        try:
+        with self._only_if_named(path):
             return self._store.documents.add(document)
-        except DiskFull:
-            # Nothing names the file, and what is full must not become fuller.
-            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _only_if_named(self, path: Path) -> Iterator[None]:
+        """A file whose row did not come goes again: what is full must not become fuller."""
+        try:
+            yield
+        except (DiskFull, NotFound):
+            # It may be that of a version before.
+            if path.name not in self._named():
+                path.unlink(missing_ok=True)
             raise
 
     def _free_name(self, owner: str, name: str) -> str:
@@ -179,7 +199,7 @@ class Intake:
     def ingest(self, doc_id: str) -> Document:
         self._progress[doc_id] = Progress("waiting")
         try:
-            with self._lock.ingesting():
+            with self._lock.ingesting(doc_id):
                 return self._ingest(self._any(doc_id))
         except DiskFull:
             # It stays `reading`, and goes on when there is room.
@@ -211,26 +231,26 @@ class Intake:
         gone = {p.chunk_id for p in self._store.passages.of_anybody(doc_id)}
         gone.difference_update(p.chunk_id for p in passages)
         leaving = self._layers.vector_ids(list(gone))
-        self._store.passages.write(doc_id, reading.source_type, reading.notes, passages)
+        self._store.passages.write(document, reading.source_type, reading.notes, passages)
         self._store.layers.forget_trouble(doc_id)
         self._layers.forget(document.owner, leaving)
         self._layers.changed()
-        if self._embed(document):
+        if self._embed(document, self._lock.is_wanted):
             with self._naming:
                 # Not if a newer version was accepted meanwhile: its own ingest waits already.
-                if self._store.documents.finish(doc_id, document.content_hash):
+                if self._store.documents.finish(document):
                     self._originals.remove_others(document)
         return self._any(doc_id)
 
-    def _embed(self, document: Document) -> bool:
-        """False when the app is closing. Without an embedder, words find the document all the same."""
+    def _embed(self, document: Document, go_on: Callable[[], bool]) -> bool:
+        """False when it was not to go on. Without an embedder, words find the document all the same."""
         try:
             light = self._layers.serving
             missing = self._store.embeddings.missing(light.layer.embedder_id, document.doc_id)
 
             def proceed(done: int) -> bool:
                 self._progress[document.doc_id] = Progress("embedding", done, len(missing))
-                return self._lock.proceed()
+                return go_on()
 
             return light.layer.fill(light.embedder, document.owner, missing, proceed)
         except EmbedderError as error:
@@ -242,10 +262,12 @@ class Intake:
 
     def _failed(self, document: Document, error: DocumentError) -> Document:
         with self._naming:
-            if self._store.documents.revert(document.doc_id, document.content_hash):
+            if self._store.documents.revert(document):
                 self._originals.remove_others(self._any(document.doc_id))
+                # The version before may have been interrupted, too.
+                self._incomplete = True
                 raise error
-            if self._any(document.doc_id).content_hash == document.content_hash:
+            if self._originals.path(self._any(document.doc_id)) == self._originals.path(document):
                 self._store.documents.set_state(
                     document.doc_id, DocumentState.FAILED, error.message, error.code
                 )
@@ -262,7 +284,8 @@ class Intake:
         self._sweep_originals()
 
     def resume_held_up(self) -> None:
-        if self._held_up:
+        # Else the worker would wait until another document is taken in.
+        if self._held_up and not self.busy:
             with suppress(DiskFull):
                 self.require_room()
                 self._held_up = False
@@ -283,21 +306,37 @@ class Intake:
                     SAMPLE_OWNER, document.doc_id, self._now() - timedelta(days=1)
                 )
 
-    def complete_vectors(self) -> None:
-        if not self._incomplete:
-            return
-        # Raises while there is no embedder, so that nothing is tried in vain.
-        embedder_id = self._layers.light.embedder_id
-        self._incomplete = False
-        try:
-            for doc_id, _owner in self._layers.waiting(embedder_id):
-                with self._lock.between_ingests() as free, suppress(NotFound):
-                    if not free:
-                        return
-                    self._embed(self._any(doc_id))
-        except StorageError:
-            self._incomplete = True
-            raise
+    def complete_vectors(self) -> bool:
+        if self._incomplete and not self._waiting:
+            # Raises while there is no embedder, so that nothing is tried in vain.
+            embedder_id = self._layers.light.embedder_id
+            self._incomplete = False
+            self._waiting.extend(doc_id for doc_id, _owner in self._layers.waiting(embedder_id))
+        if not self._waiting:
+            return False
+        until, begun = time.monotonic() + PIECE_S, count()
+
+        def go_on() -> bool:
+            return self._lock.proceed() and (next(begun) == 0 or time.monotonic() < until)
+
+        with self._lock.within(0) as free:
+            return free and self._complete(go_on)
+
+    def _complete(self, go_on: Callable[[], bool]) -> bool:
+        """Returns whether more may follow at once."""
+        while self._waiting:
+            try:
+                if not self._embed(self._any(self._waiting[0]), go_on):
+                    break
+            except NotFound:
+                log.debug("a document is gone before it has all its vectors")
+            except InvalidInput as error:
+                # Words find it all the same, and the others wait for theirs.
+                log.warning("a document stays without some of its vectors: %s", error.message)
+            self._waiting.popleft()
+            if not go_on():
+                break
+        return bool(self._waiting) and self._lock.proceed()
 
     @contextmanager
     def _going_on(self, what: str) -> Iterator[None]:
@@ -310,7 +349,10 @@ class Intake:
 
     def _sweep_originals(self) -> None:
         with self._naming:
-            self._originals.sweep({original_name(*file) for file in self._store.documents.files()})
+            self._originals.sweep(self._named())
+
+    def _named(self) -> set[str]:
+        return {original_name(*file) for file in self._store.documents.files()}
 
     def _any(self, doc_id: str) -> Document:
         return self._store.documents.get_any(doc_id)

@@ -86,6 +86,8 @@ class Layer:
         """Grows with every write."""
         self._matrix: _Matrix | None = None
         self._lock = threading.Lock()
+        # What is written and what is deleted must both be counted.
+        self._counting = threading.Lock()
         self.serving = serving
         """The index agreed with SQLite and may answer."""
         self._agreed: int | None = None
@@ -227,7 +229,8 @@ class Layer:
         self.serving = False
 
     def _changed(self) -> None:
-        self.changes += 1
+        with self._counting:
+            self.changes += 1
 
     def _load(self, scope: Scope) -> _Matrix:
         with self._lock:
@@ -239,8 +242,9 @@ class Layer:
             return held
 
     def release(self) -> None:
-        """Give back the memory of exact search."""
-        self._matrix = None
+        """Give back the memory of exact search, also of one that is being loaded."""
+        with self._lock:
+            self._matrix = None
 
     def _collection(self, owner: str) -> str:
         return collection_name(self.embedder_id, owner)

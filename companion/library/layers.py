@@ -215,8 +215,10 @@ class Layers:
         return self._layer(embedder_id), whole
 
     def changed(self) -> None:
-        """Passages came or went: what was whole may not be so any more."""
+        """Documents came, went or came back: what was whole may not be so any more, nor what was held."""
         self._whole.clear()
+        for layer in self._all():
+            layer.release()
 
     # --- layers that do not answer yet ----------------------------------------------------
 
@@ -235,7 +237,7 @@ class Layers:
         try:
             return self._layer(embedder.identity.embedder_id).fill(embedder, owner, passages, proceed)
         finally:
-            self.changed()
+            self._whole.clear()
 
     def settle(self, embedder_id: str, waiting: Iterable[tuple[str, str]]) -> list[str]:
         """Documents that are whole are deep, and the layer is in force for all owners of whom nothing is
@@ -254,7 +256,7 @@ class Layers:
             done.append(owner)
         if done:
             self._forget_choices()
-            self.changed()
+            self._whole.clear()
         return done
 
     def begin_light(self, identity: EmbedderIdentity) -> None:

@@ -108,6 +108,7 @@ class Library:
         self._foreign: dict[str, tuple[Totals, bool]] = {}
         """Of owners: whether many of their documents were not in English, when they had so many."""
         self._opened = False
+        self._compared = False
         self._forgotten_at = time.monotonic()
         self._seen = 0
 
@@ -168,12 +169,13 @@ class Library:
         """Go on with documents that a full disk stopped, once there is room for documents."""
         self._intake.resume_held_up()
 
-    def complete_vectors(self) -> None:
-        """Embed passages that have no vectors yet, such as those of an earlier embedder.
+    def complete_vectors(self) -> bool:
+        """Embed for some seconds passages that have no vectors yet, such as those of an earlier embedder,
+        while nothing is taken in; returns whether the next call may follow at once.
 
         Raises `EmbedderError` where there is none.
         """
-        self._intake.complete_vectors()
+        return self._intake.complete_vectors()
 
     # --- being there ----------------------------------------------------------------------
 
@@ -272,8 +274,8 @@ class Library:
         return document
 
     def _purge(self, document: Document, before: datetime) -> bool:
-        """False if it was brought back meanwhile, or the app is closing."""
-        with self._lock.between_ingests() as free:
+        """False if it was brought back meanwhile, is taken in just now, or the app is closing."""
+        with self._lock.purging(document.doc_id) as free:
             if not free:
                 return False
             chunk_ids = [p.chunk_id for p in self._store.passages.of_anybody(document.doc_id)]
@@ -347,17 +349,19 @@ class Library:
         before, self._seen = self._seen, self.layers.changes
         if not self._opened or self._seen != before:
             return
-        if not self.layers.agreed:
+        if not (self._compared and self.layers.agreed):
             self.compare_index()
         if not self.busy:
             with self._room_for_the_index():
                 self.layers.renew(self._lock.proceed)
 
     def compare_index(self) -> None:
-        """Make index and SQLite agree, to the last id."""
-        with self._lock.between_ingests() as free:
+        """Make index and SQLite agree, to the last id. Not during an ingest: `check_index` comes back to
+        that."""
+        with self._lock.within(0) as free:
             if free:
                 self.layers.agree(self._lock.proceed)
+            self._compared = free
 
     def change_light(self, embedder: Embedder) -> bool:
         """Answer with this light embedder from now on. False, and nothing happens, while a passage has

@@ -140,16 +140,15 @@ class ThrowAwayLibrary:
         doc_id = hashlib.sha256(name.encode()).hexdigest()[:32]
         now = datetime.now(UTC)
         self._names[doc_id] = name
-        self._store.documents.add(
-            Document(
-                doc_id=doc_id, owner=LOCAL_OWNER, name=name, source_type="text", source_path=None,
-                content_hash=doc_id, size=len(text), state=DocumentState.READING,
-                created_at=now, updated_at=now,
-            )
+        document = Document(
+            doc_id=doc_id, owner=LOCAL_OWNER, name=name, source_type="text", source_path=None,
+            content_hash=doc_id, size=len(text), state=DocumentState.READING,
+            created_at=now, updated_at=now,
         )  # fmt: skip
+        self._store.documents.add(document)
         passages = identified(doc_id, cut(Reading("text", (Section(text),))))
-        self._store.passages.write(doc_id, "text", (), passages)
-        self._store.documents.finish(doc_id, doc_id)
+        self._store.passages.write(document, "text", (), passages)
+        self._store.documents.finish(document)
         self.passages[name] = passages
 
     def _heard(self, what: str) -> Callable[[int], bool]:

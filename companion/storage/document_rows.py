@@ -48,6 +48,12 @@ def change(connection: Connection, doc_id: str, **values: Any) -> None:
     connection.execute(update(documents).where(documents.c.doc_id == doc_id).values(**values))
 
 
+def remember(connection: Connection, version: Document) -> None:
+    """This is what the document becomes again if a newer version cannot be read."""
+    names = ("name", "source_path", "content_hash", "size")
+    change(connection, version.doc_id, previous={name: getattr(version, name) for name in names})
+
+
 def _one(rows: list[Document]) -> Document:
     if not rows:
         raise NotFound("There is no such document.")

@@ -10,12 +10,12 @@ import builtins
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from companion.domain import Document, DocumentState, Totals
 from companion.errors import Conflict, NotFound
 from companion.storage.database import Database, insists
-from companion.storage.document_rows import ALIVE, COUNT, change, found, of_anybody, own, readable
+from companion.storage.document_rows import ALIVE, COUNT, change, found, of_anybody, own, readable, remember
 from companion.storage.passage_rows import delete_passages
 from companion.storage.tables import among, document_chunks, document_layers, documents
 
@@ -96,12 +96,12 @@ class DocumentStore:
     ) -> Document:
         """The file changed: it is to be read again. Its old passages serve until then.
 
-        What it was is kept for `revert`, unless that was never read itself.
+        What it was is kept for `revert`, unless that was not read itself.
         """
         with self._database.writing() as connection:
             before = own(connection, owner, doc_id)
             if before.state in (DocumentState.SEARCHABLE, DocumentState.DEEP):
-                _remember(connection, before)
+                remember(connection, before)
             change(
                 connection,
                 doc_id,
@@ -116,27 +116,25 @@ class DocumentStore:
             )
             return own(connection, owner, doc_id)
 
-    def finish(self, doc_id: str, content_hash: str) -> bool:
-        """The document is searchable, if this is still its content; False if it has changed since."""
-        current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
+    def finish(self, version: Document) -> bool:
+        """The document is searchable, if this is still its version; False if there is a newer one."""
         done = (
             update(documents)
-            .where(*current)
+            .where(*_still(version))
             .values(state=DocumentState.SEARCHABLE, error=None, error_code=None, previous=None)
         )
         with self._database.writing() as connection:
             return bool(connection.execute(done).rowcount)
 
-    def revert(self, doc_id: str, content_hash: str) -> bool:
-        """Make a document again what it was before this content; False if it was nothing, or has
-        changed since."""
-        current = (documents.c.doc_id == doc_id, documents.c.content_hash == content_hash)
+    def revert(self, version: Document) -> bool:
+        """Make a document again what it was before this version, as its passages say; False if it was
+        nothing, or if there is a newer version."""
         with self._database.writing() as connection:
-            before = connection.execute(select(documents.c.previous).where(*current)).scalar()
+            before = connection.execute(select(documents.c.previous).where(*_still(version))).scalar()
             if not before:
                 return False
             settled = {"state": DocumentState.SEARCHABLE, "error": None, "error_code": None, "previous": None}
-            change(connection, doc_id, **before, **settled)
+            change(connection, version.doc_id, **before, **settled)
             return True
 
     def set_state(
@@ -210,6 +208,10 @@ class DocumentStore:
         return True
 
 
-def _remember(connection: Connection, before: Document) -> None:
-    names = ("name", "source_path", "content_hash", "size")
-    change(connection, before.doc_id, previous={name: getattr(before, name) for name in names})
+def _still(version: Document) -> tuple[ColumnElement[bool], ...]:
+    """No newer version was accepted. The same content under another suffix is one, too: another file."""
+    return (
+        documents.c.doc_id == version.doc_id,
+        documents.c.content_hash == version.content_hash,
+        documents.c.source_path == version.source_path,
+    )

@@ -14,7 +14,7 @@ from sqlalchemy import Select, func, select
 from companion.domain import SAMPLE_OWNER, Document, Passage
 from companion.errors import NotFound
 from companion.storage.database import Database
-from companion.storage.document_rows import ALIVE, HAS_PASSAGE, change, of_anybody, readable
+from companion.storage.document_rows import ALIVE, HAS_PASSAGE, change, of_anybody, readable, remember
 from companion.storage.passage_rows import PASSAGE, to_passage, write_passages
 from companion.storage.tables import among, document_chunks, documents
 
@@ -25,15 +25,19 @@ class PassageStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def write(self, doc_id: str, source_type: str, notes: Sequence[str], passages: Sequence[Passage]) -> None:
-        """Make these the passages of the document, in one transaction.
+    def write(
+        self, document: Document, source_type: str, notes: Sequence[str], passages: Sequence[Passage]
+    ) -> None:
+        """Make these the passages of the document, as this version of it says, in one transaction.
 
-        Passages with a known id keep their vectors; the state of the document stays. Raises
-        NotFound if the document has gone meanwhile.
+        Passages with a known id keep their vectors; the state of the document stays. A newer version
+        that cannot be read is taken back to this one. Raises NotFound if the document has gone meanwhile.
         """
+        doc_id = document.doc_id
         with self._database.writing() as connection:
             of_anybody(connection, doc_id)
             write_passages(connection, doc_id, passages)
+            remember(connection, document)
             change(
                 connection, doc_id, source_type=source_type, notes=list(notes), updated_at=datetime.now(UTC)
             )

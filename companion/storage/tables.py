@@ -172,7 +172,7 @@ documents = Table(
     Column("error_code", CleanText),
     Column("notes", CleanJson(none_as_null=True)),
     Column("deleted_at", UtcDateTime),
-    # What the document was before a new version that is not read yet.
+    # The version that the passages are of, while a newer one is not read or this one not finished.
     Column("previous", CleanJson(none_as_null=True)),
     CheckConstraint("state IN ('reading', 'searchable', 'deep', 'failed')", name="ck_documents_state"),
     Index("ix_documents_owner", "owner", "content_hash"),

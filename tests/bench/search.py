@@ -51,7 +51,7 @@ def fill(store: Store, identity, rng: np.random.Generator, passages_wanted: int)
             texts.append(text)
             key = f"{doc_id}:{index}"
             passages.append(Passage(key, doc_id, index, text, key, Place(), 500))
-        store.passages.write(doc_id, "text", (), passages)
+        store.passages.write(document, "text", (), passages)
         store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
         rows = centres[rng.integers(0, 200, PER_DOCUMENT * WINDOWS)] + rng.normal(
             size=(PER_DOCUMENT * WINDOWS, identity.dimension)

@@ -93,7 +93,8 @@ class LibraryMachine(RuleBasedStateMachine):
     def get_ready(self):
         self.library.resume()
         self.library.open_index()
-        self.library.complete_vectors()
+        while self.library.complete_vectors():
+            pass
 
     def close(self):
         self.library.close()
@@ -185,7 +186,8 @@ class LibraryMachine(RuleBasedStateMachine):
             return multiple()
         self.kept[doc] = back.name, text
         # Another embedder may have come meanwhile; what follows is what the worker does.
-        self.library.complete_vectors()
+        while self.library.complete_vectors():
+            pass
         return doc
 
     @rule(seconds=st.integers(1, 8))

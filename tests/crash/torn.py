@@ -75,15 +75,14 @@ class Shelf:
 def add_passages(store, doc_id, count, owner=ME):
     """A document of so many passages, without vectors; returns the passages."""
     now = datetime.now(UTC)
-    store.documents.add(
-        Document(
-            doc_id=doc_id, owner=owner, name=f"{doc_id}.txt", source_type="text", source_path=None,
-            content_hash=doc_id, size=1, state=DocumentState.READING, created_at=now, updated_at=now,
-        )
+    document = Document(
+        doc_id=doc_id, owner=owner, name=f"{doc_id}.txt", source_type="text", source_path=None,
+        content_hash=doc_id, size=1, state=DocumentState.READING, created_at=now, updated_at=now,
     )  # fmt: skip
+    store.documents.add(document)
     texts = [f"{doc_id} keeps the secret word{number}" for number in range(count)]
     found = [passage(number, text, doc=doc_id) for number, text in enumerate(texts)]
-    store.passages.write(doc_id, "text", (), found)
+    store.passages.write(document, "text", (), found)
     store.documents.set_state(doc_id, DocumentState.SEARCHABLE)
     return found
 
