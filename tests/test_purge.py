@@ -82,6 +82,20 @@ def test_a_deleted_document_is_found_nowhere_after_its_undo_time(app, caplog):
     assert companion.library.search(LOCAL_OWNER, "honey").hits[0].document_name == "bees.txt"
 
 
+def test_a_word_that_sqlite_moved_about_in_its_page_is_found_nowhere(tmp_path):
+    """Beside the sample library it stayed between the rows of the full text, whatever was deleted."""
+    house = House(tmp_path / "data").start()
+    library, store = house.companion.library, house.companion.store
+    doc_id = library.add(LOCAL_OWNER, "notes.txt", f"A {CANARY} was here.".encode()).doc_id
+    library.add(LOCAL_OWNER, "large.txt", KEPT.encode())
+    library.delete(LOCAL_OWNER, doc_id)
+    library._now = Clock(timedelta(seconds=11))
+    until(lambda: not store.documents.due_for_purge(library._now()))
+    in_order(house.companion)
+    house.companion.close()
+    assert files_with(house.companion) == []
+
+
 @pytest.mark.parametrize("canary", ["龘靐", "ชฎฬ", "ضظغ"])
 def test_words_of_any_script_are_found_nowhere_after_the_undo_time(app, canary):
     companion, client, clock = app

@@ -113,16 +113,15 @@ _COMPARING = re.compile(
 _SAYING_NOTHING = frozenset(
     """again any bit can't clarify clear clearer clearly could describe detail detailed details deeper
     different does doesn't don't elaborate example examples exception exceptions exactly expand explain
-    explanation further get give got i'm in-depth instance know let like little longer look mean meaning need ok okay one
-    please point precise put say says see shorter show some something specific specifically sure tell thanks
-    that's understand unclear want what's word words yes
-    mehr details bitte gib nenne zeig mir ein eine einen beispiel beispiele erkläre erklären erklär genauer
-    genau ausführlicher näher noch das ich verstehe nicht kannst du können sie etwas
-    plus de détails détail explique expliquez expliquer exemple exemples un une donne donnez moi donne-moi
-    davantage précis précise je ne comprends pas peux-tu pouvez-vous
-    más detalles detalle dame ejemplo ejemplos explica explícame explicar por favor no entiendo puedes
-    più dettagli fammi esempio spiega spiegami mais detalhes dê exemplo explique não entendo
-    ещё еще подробнее пример приведи объясни""".split()
+    explanation further get give got i'm in-depth instance know let like little longer look mean meaning
+    need ok okay one please point precise put say says see shorter show some something specific
+    specifically sure tell thanks that's understand unclear want what's word words yes mehr details
+    bitte gib nenne zeig mir ein eine einen beispiel beispiele erkläre erklären erklär genauer genau
+    ausführlicher näher noch das ich verstehe nicht kannst du können sie etwas plus de détails détail
+    explique expliquez expliquer exemple exemples un une donne donnez moi donne-moi davantage précis
+    précise je ne comprends pas peux-tu pouvez-vous más detalles detalle dame ejemplo ejemplos explica
+    explícame explicar por favor no entiendo puedes più dettagli fammi esempio spiega spiegami mais
+    detalhes dê exemplo explique não entendo ещё еще подробнее пример приведи объясни""".split()
 )
 """Beside `STOP_WORDS`: a question of nothing else says nothing of what it is about."""
 _SAYING_NOTHING_WIDE = re.compile(

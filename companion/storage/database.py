@@ -29,6 +29,7 @@ from companion.errors import (
     StorageError,
 )
 from companion.storage import sqlite
+from companion.storage.compaction import Compaction
 from companion.storage.reserve import Reserve
 from companion.storage.write_ahead import WriteAheadLog
 
@@ -54,6 +55,7 @@ _READER_PRAGMAS = (*_SHARED_PRAGMAS, "query_only=ON")
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _DAMAGE = "The database file is damaged or not a database; restore a backup."
 _DISK_FULL = "The disk is full or its quota is used up; free some space and try again."
+_NOT_NOW = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY, *_FULL)
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _CLOSED = "The database cannot be opened or written; check its permissions."
 _CLOSED_TO_US = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
@@ -79,6 +81,7 @@ class Database:
         self._full = False
         self._damaged = False
         self._ahead = WriteAheadLog(path)
+        self._compaction = Compaction(path)
         self._reserve = _reserve_of(path, reserve_bytes)
         self._insisting = threading.local()
         self._writer = _engine(path, _WRITER_PRAGMAS, "BEGIN IMMEDIATE", connections=1, more=0)
@@ -131,7 +134,7 @@ class Database:
         if self._full and not self._may_use_reserve and not self.look_for_room():
             raise DiskFull(_DISK_FULL)
         try:
-            with self._fence(), self._writer.begin() as connection:
+            with self._fence(), self._compaction.in_turn(), self._writer.begin() as connection:
                 yield connection
         except DiskFull:
             self._full = True
@@ -193,6 +196,14 @@ class Database:
         with self._fence():
             self._checkpoint(self._ahead.patience_s())
 
+    def compact(self) -> bool:
+        """Write the file anew. False if it is to be tried again: this is not the time, or somebody wanted
+        to write."""
+        if self.refusal or not self._compaction.possible():
+            return False
+        with self._fence(), self._compaction.running(), self._writer.connect() as connection:
+            return self._compact(_raw(connection))
+
     def tidy(self) -> None:
         """Empty the log when nobody writes, or it was not emptied for long. To be called now and then."""
         if self._ahead.may_hold_deleted():
@@ -238,6 +249,20 @@ class Database:
         self._ahead.tried(emptied=not busy)
         if busy:
             log.info("The write-ahead log is still being read and was not emptied")
+
+    def _compact(self, raw: sqlite3.Connection) -> bool:
+        raw.execute(f"PRAGMA temp_store={'MEMORY' if self._compaction.in_memory else 'FILE'}")
+        raw.set_progress_handler(lambda: self._closed or self._compaction.is_waited_for(), 100)
+        try:
+            raw.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in _NOT_NOW:
+                raise
+            return False
+        finally:
+            raw.set_progress_handler(None, 0)
+            raw.execute("PRAGMA temp_store=MEMORY")
+        return True
 
     def _dispose(self) -> None:
         self._closed = True

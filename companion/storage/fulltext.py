@@ -10,20 +10,17 @@ text itself (“contentless”). One table for all scripts has one count of how 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, TextClause, delete, select, text
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, TextClause, text
 
-from companion.storage.tables import clean, settings
+from companion.storage.tables import clean
 from companion.words import FOLDED, SPACELESS, is_spaceless
 
 MAX_TERMS = 256
 """More terms make a query slow and no better."""
 MERGE_PAGES = 200
 """Pages of the full text that are merged at a time: some tens of milliseconds."""
-_OWED = "deleted_words"
 
 # Signs on letters belong to their word: without Mn and Mc a vowel sign of Arabic or Hindi would end it.
 _CREATE = """CREATE VIRTUAL TABLE passages_fts USING fts5(text, content='',
@@ -102,19 +99,6 @@ def create_full_text(connection: Connection) -> None:
         connection.exec_driver_sql(f"CREATE TRIGGER {name} {body}")
 
 
-def owe_forgetting(connection: Connection) -> None:
-    """Note that words of deleted passages are in the file, in the transaction that deletes them."""
-    owed = insert(settings).values(name=_OWED, value=uuid.uuid4().hex)
-    connection.execute(
-        owed.on_conflict_do_update(index_elements=["name"], set_={"value": owed.excluded.value})
-    )
-
-
-def owed_forgetting(connection: Connection) -> str | None:
-    """A mark of what is to be forgotten; another one when more was deleted since."""
-    return connection.execute(select(settings.c.value).where(settings.c.name == _OWED)).scalar()
-
-
 def forget_some_words(connection: Connection, *, first: bool) -> bool:
     """Merge some of the segments, which leaves out deleted words; False when all are merged.
 
@@ -125,11 +109,6 @@ def forget_some_words(connection: Connection, *, first: bool) -> bool:
     pages = -MERGE_PAGES if first else MERGE_PAGES
     connection.exec_driver_sql(f"INSERT INTO passages_fts(passages_fts, rank) VALUES ('merge', {pages})")
     return _changes(connection) - before >= 2
-
-
-def forgotten(connection: Connection, mark: str) -> None:
-    """A round is over: nothing is owed, if nothing was deleted since."""
-    connection.execute(delete(settings).where(settings.c.name == _OWED, settings.c.value == mark))
 
 
 def _changes(connection: Connection) -> int:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from companion.domain import Passage, Place
-from companion.storage.fulltext import owe_forgetting
+from companion.storage.owed import Owed, owe
 from companion.storage.tables import AnyRow, among, document_chunks, embeddings, quality_questions
 
 PASSAGE = (
@@ -56,7 +56,8 @@ def write_passages(connection: Connection, doc_id: str, passages: Sequence[Passa
 def delete_passages(connection: Connection, chunk_ids: Iterable[str]) -> None:
     gone = list(chunk_ids)
     if gone:
-        owe_forgetting(connection)
+        owe(connection, Owed.WORDS)
+        owe(connection, Owed.REMAINS)
     connection.execute(delete(embeddings).where(among(embeddings.c.chunk_id, gone)))
     # A question holds words of its passage.
     connection.execute(delete(quality_questions).where(among(quality_questions.c.chunk_id, gone)))

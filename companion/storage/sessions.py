@@ -27,6 +27,7 @@ from companion.domain import (
 )
 from companion.errors import Conflict, NotFound
 from companion.storage.database import Database, insists
+from companion.storage.owed import Owed, owe
 from companion.storage.tables import AnyRow, messages, session_config, sessions
 
 TITLE_LENGTH = 60
@@ -328,6 +329,7 @@ def _session(connection: Connection, owner: str, session_id: str) -> Session:
 
 
 def _purge(connection: Connection, session_id: str) -> None:
+    owe(connection, Owed.REMAINS)
     for table in (messages, session_config, sessions):
         connection.execute(delete(table).where(table.c.session_id == session_id))
 
@@ -357,6 +359,7 @@ def _touch(connection: Connection, session_id: str, title: str | None, now: date
 
 def _cut_after(connection: Connection, session_id: str, message_id: int) -> None:
     """Everything that was said after a message goes."""
+    owe(connection, Owed.REMAINS)
     later = (messages.c.session_id == session_id, messages.c.message_id > message_id)
     connection.execute(delete(messages).where(*later))
 

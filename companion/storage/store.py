@@ -11,9 +11,10 @@ from pathlib import Path
 from companion.storage.database import Database
 from companion.storage.documents import DocumentStore
 from companion.storage.embeddings import EmbeddingStore
-from companion.storage.fulltext import forget_some_words, forgotten, owed_forgetting
+from companion.storage.fulltext import forget_some_words
 from companion.storage.index_runs import IndexRunStore
 from companion.storage.layers import LayerStore
+from companion.storage.owed import Owed, owed, settle
 from companion.storage.passages import PassageStore
 from companion.storage.quality import QualityStore
 from companion.storage.sessions import SessionStore
@@ -77,22 +78,38 @@ class Store:
         self._database.tidy()
 
     def forget_deleted(self, proceed: Callable[[], bool] = lambda: True) -> None:
-        """Words of purged and replaced texts leave the files; others can write in between.
+        """What was purged, replaced or edited away leaves the files; others can write in between.
 
         Costs nothing when nothing was deleted. `proceed` may end it early; the next call goes on.
         """
-        with self._database.reading() as connection:
-            mark = owed_forgetting(connection)
+        if self._forget_words(proceed):
+            self._clear_remains()
+
+    def _forget_words(self, proceed: Callable[[], bool]) -> bool:
+        mark = self._owed(Owed.WORDS)
         if mark is None:
-            return
+            return True
         first = more = True
         while more:
             if not proceed():
-                return
+                return False
             with self._database.writing() as connection:
                 more, first = forget_some_words(connection, first=first), False
+        self._settle(Owed.WORDS, mark)
+        return True
+
+    def _clear_remains(self) -> None:
+        mark = self._owed(Owed.REMAINS)
+        if mark is not None and self._database.compact():
+            self._settle(Owed.REMAINS, mark)
+
+    def _owed(self, what: Owed) -> str | None:
+        with self._database.reading() as connection:
+            return owed(connection, what)
+
+    def _settle(self, what: Owed, mark: str) -> None:
         with self._database.writing() as connection:
-            forgotten(connection, mark)
+            settle(connection, what, mark)
         self._database.checkpoint()
 
     def close(self) -> None:
