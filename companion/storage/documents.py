@@ -16,6 +16,7 @@ from companion.domain import Document, DocumentState, Totals
 from companion.errors import Conflict, NotFound
 from companion.storage.database import Database, insists
 from companion.storage.document_rows import ALIVE, COUNT, change, found, of_anybody, own, readable, remember
+from companion.storage.owed import Owed, owe
 from companion.storage.passage_rows import delete_passages
 from companion.storage.tables import among, document_chunks, document_layers, documents
 
@@ -203,6 +204,7 @@ class DocumentStore:
             ids = select(document_chunks.c.chunk_id).where(document_chunks.c.doc_id == doc_id)
             gone = list(connection.execute(ids.order_by(document_chunks.c.chunk_index)).scalars())
             delete_passages(connection, gone)
+            owe(connection, Owed.REMAINS)
             connection.execute(delete(document_layers).where(document_layers.c.doc_id == doc_id))
             connection.execute(delete(documents).where(documents.c.doc_id == doc_id))
         return True
