@@ -207,7 +207,8 @@ class Companion:
             conversations=bool(self.sessions.list(owner, limit=1)),
             own_documents=own.documents,
             failed_documents=own.failed,
-            open_pages=self.open_pages,
+            # A browser has few connections to a server: only here are all pages in one browser.
+            open_pages=self.open_pages if self.settings.mode == "local" else 0,
             gpu=self.work.embedding.card is not False,
             english_embedder=self._english_embedder(owner),
         )

@@ -142,6 +142,9 @@ def _run(arguments: dict[str, Any], work: Callable[[Settings], int]) -> int:
     except CompanionError as error:
         print(error.message, file=sys.stderr)
         return 2
+    except PermissionError as error:
+        print(f"{error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

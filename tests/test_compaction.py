@@ -6,7 +6,7 @@ import pytest
 
 from companion.domain import Role, SessionConfig, ThinkingMode
 from companion.storage import compaction
-from companion.storage.compaction import CALM_S, REST, WAITED_S, Compaction
+from companion.storage.compaction import CALM_S, OVERDUE_S, REST, WAITED_S, Compaction
 from companion.storage.owed import Owed
 from companion.storage.store import Store
 
@@ -75,6 +75,34 @@ def test_a_large_file_is_written_anew_when_nobody_wrote_for_a_while(rules, clock
     assert not rules.possible()
     clock.time += CALM_S
     assert rules.possible()
+
+
+def test_an_open_page_which_writes_each_minute_puts_a_large_one_off_but_not_for_ever(
+    rules, clock, monkeypatch
+):
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 100)
+    minutes = 0
+    with rules.in_turn():
+        pass
+    while not rules.possible():
+        clock.time += 30
+        with rules.in_turn():
+            minutes += 0.5
+    assert minutes * 60 == OVERDUE_S
+    with rules.running():
+        clock.time += 1
+    clock.time += REST
+    with rules.in_turn():
+        pass
+    assert not rules.possible()
+
+
+def test_an_app_that_closes_does_not_wait_for_it(store):
+    talk(store)
+    store.sessions.delete("ann", "s")
+    answers = iter([True, False])
+    store.forget_deleted(lambda: next(answers, False))
+    assert owed(store)
 
 
 def test_without_room_for_a_second_file_nothing_is_written_anew(rules, monkeypatch):

@@ -212,6 +212,15 @@ def test_everything_is_examined_in_a_fixed_order(tmp_path):
     assert found[-1] is index
 
 
+def test_a_folder_that_may_not_be_entered_is_named_by_every_command(monkeypatch, capsys, tmp_path):
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", "/closed/data")
+
+    monkeypatch.setattr(cli, "restore", closed)
+    assert cli.main(["restore", "/closed/b.zip", "--data-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "/closed/data cannot be used: Permission denied.\n"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1"])
 def test_an_address_that_is_none_is_explained(tmp_path, host):
     settings = settings_of(tmp_path).model_copy(update={"ollama_host": host})

@@ -275,6 +275,26 @@ def test_what_was_typed_and_not_saved_outlives_another_chat_and_a_reload(desk):
     assert desk.watch.errors == []
 
 
+def test_a_tab_saves_what_was_changed_in_it_and_undoes_nothing_of_another_one(desk):
+    first = desk.sit_down()
+    settings_of(first)
+    second = desk.open(first.context.new_page())
+    settings_of(second)
+    expect(second.locator("#lc-set-top_k input")).to_have_value("5")
+    first.locator("#lc-set-top_k input").fill("9")
+    first.locator("#lc-set-cot_iterations input").fill("3")
+    first.locator("#lc-save").click()
+    expect(first.locator("#lc-saved")).to_contain_text("Saved")
+    second.locator("#lc-set-gpu_idle_percent input").fill("20")
+    second.locator("#lc-save").click()
+    expect(second.locator("#lc-saved")).to_contain_text("Saved")
+    expect(second.locator("#lc-set-top_k input")).to_have_value("9")
+    expect(second.locator("#lc-set-cot_iterations input")).to_have_value("3")
+    saved = desk.companion.sessions.preferences()
+    assert (saved.top_k, saved.cot_iterations, saved.gpu_idle_percent) == (9, 3, 20)
+    expect(second.locator(".lc-unsaved:visible")).to_have_count(0)
+
+
 def test_the_first_field_that_cannot_be_saved_gets_the_focus(desk):
     page = desk.sit_down()
     settings_of(page)

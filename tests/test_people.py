@@ -86,6 +86,16 @@ def test_the_first_user_is_an_admin_and_owns_what_was_made_without_logins(people
         people.require_admin(bob.owner)
 
 
+def test_what_a_removed_first_admin_owned_is_not_for_whoever_is_added_next(people):
+    people.remove("ada")
+    carl = people.add("carl", ADA)
+    assert not carl.admin
+    assert carl.owner != LOCAL_OWNER
+    for name in ("bob", "carl"):
+        people.remove(name)
+    assert people.add("dora", ADA).owner == LOCAL_OWNER
+
+
 def test_a_second_admin_may_change_the_machine_and_owns_other_things(people):
     carol = people.add("carol", "another password", admin=True)
     assert carol.owner != LOCAL_OWNER

@@ -56,11 +56,11 @@ class People:
     # --- users ------------------------------------------------------------------------------
 
     def add(self, name: str, password: str, *, admin: bool = False) -> User:
-        """The first one is an admin and owns what was made without logins.
+        """The first one, where there is nobody, is an admin and owns what was made without logins.
 
         Raises InvalidInput for the name or the password, Conflict for a name that is taken.
         """
-        first = all(user.owner != LOCAL_OWNER for user in self._users.list())
+        first = not self._users.list()
         owner = LOCAL_OWNER if first else f"user-{uuid.uuid4().hex}"
         user = User(_checked_name(name), owner, admin or first, self._now())
         self._users.add(user, hashed(password))

@@ -18,6 +18,8 @@ LARGE_BYTES = 64_000_000
 """Below it the file is written anew at once, and in memory."""
 CALM_S = 60.0
 """Without a write, before a large one is written anew."""
+OVERDUE_S = 900.0
+"""After so long in vain it is written anew all the same: an open page writes once a minute."""
 WAITED_S = 0.5
 """So long a write waits for that at most, but for the last step."""
 ROOM = 3
@@ -33,6 +35,7 @@ class Compaction:
         self._lock = threading.Lock()
         self._writers = 0
         self._written_at = self._next_at = -math.inf
+        self._wanted_at = math.inf
         self._begun_at = now()
 
     @contextmanager
@@ -53,9 +56,11 @@ class Compaction:
 
     def possible(self) -> bool:
         """Whether this is the time, and there is room."""
-        calm = self.in_memory or self._now() - self._written_at >= CALM_S
+        now = self._now()
+        self._wanted_at = min(self._wanted_at, now)
+        calm = self.in_memory or now - self._written_at >= CALM_S or now - self._wanted_at >= OVERDUE_S
         room = shutil.disk_usage(self._path.parent).free > ROOM * self._size()
-        return calm and room and self._now() >= self._next_at
+        return calm and room and now >= self._next_at
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -64,6 +69,7 @@ class Compaction:
             yield
         finally:
             self._next_at = self._now() + REST * (self._now() - self._begun_at)
+            self._wanted_at = math.inf
 
     def is_waited_for(self) -> bool:
         """While it runs nobody writes: who is in turn waits."""

@@ -196,13 +196,13 @@ class Database:
         with self._fence():
             self._checkpoint(self._ahead.patience_s())
 
-    def compact(self) -> bool:
-        """Write the file anew. False if it is to be tried again: this is not the time, or somebody wanted
-        to write."""
+    def compact(self, proceed: Callable[[], bool]) -> bool:
+        """Write the file anew. False if it is to be tried again: this is not the time, somebody wanted to
+        write, or it was not to `proceed`."""
         if self.refusal or not self._compaction.possible():
             return False
         with self._fence(), self._compaction.running(), self._writer.connect() as connection:
-            return self._compact(_raw(connection))
+            return self._compact(_raw(connection), proceed)
 
     def tidy(self) -> None:
         """Empty the log when nobody writes, or it was not emptied for long. To be called now and then."""
@@ -250,9 +250,9 @@ class Database:
         if busy:
             log.info("The write-ahead log is still being read and was not emptied")
 
-    def _compact(self, raw: sqlite3.Connection) -> bool:
+    def _compact(self, raw: sqlite3.Connection, proceed: Callable[[], bool]) -> bool:
         raw.execute(f"PRAGMA temp_store={'MEMORY' if self._compaction.in_memory else 'FILE'}")
-        raw.set_progress_handler(lambda: self._closed or self._compaction.is_waited_for(), 100)
+        raw.set_progress_handler(lambda: not proceed() or self._compaction.is_waited_for(), 100)
         try:
             raw.execute("VACUUM")
         except sqlite3.OperationalError as error:

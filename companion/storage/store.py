@@ -83,7 +83,7 @@ class Store:
         Costs nothing when nothing was deleted. `proceed` may end it early; the next call goes on.
         """
         if self._forget_words(proceed):
-            self._clear_remains()
+            self._clear_remains(proceed)
 
     def _forget_words(self, proceed: Callable[[], bool]) -> bool:
         mark = self._owed(Owed.WORDS)
@@ -98,9 +98,9 @@ class Store:
         self._settle(Owed.WORDS, mark)
         return True
 
-    def _clear_remains(self) -> None:
+    def _clear_remains(self, proceed: Callable[[], bool]) -> None:
         mark = self._owed(Owed.REMAINS)
-        if mark is not None and self._database.compact():
+        if mark is not None and self._database.compact(proceed):
             self._settle(Owed.REMAINS, mark)
 
     def _owed(self, what: Owed) -> str | None:

@@ -6,6 +6,7 @@ the core checks, and its sentence is shown beside the field.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -86,6 +87,8 @@ class SettingsPanel:
                 self.save = gr.Button(text("settings.save"), variant="primary", elem_id="lc-save", scale=0)
                 self.saved = html(elem_id="lc-saved")
                 self.kept = html(js="settings.js", elem_id="lc-kept")
+        self.seen = gr.State({})
+        """What this tab was shown: what differs from it was changed here, and nothing else."""
 
     def _place(self, setting: Setting) -> None:
         name = setting.name
@@ -99,7 +102,8 @@ class SettingsPanel:
 
     @property
     def outputs(self) -> list[Any]:
-        return [*self.fields.values(), *self.errors.values(), self.saved, self.confirm, self.kept]
+        told = [self.saved, self.confirm, self.kept, self.seen]
+        return [*self.fields.values(), *self.errors.values(), *told]
 
     def show(
         self,
@@ -109,14 +113,11 @@ class SettingsPanel:
         choices: list[tuple[str, str]],
     ) -> Update:
         """What holds for a chat, or for new chats; earlier complaints are cleared."""
-        stored = asdict(preferences) | (asdict(config) if config else {})
-        values = {name: stored[name] for name in self.fields}
-        values |= {name: str(value) for name, value in values.items() if isinstance(value, StrEnum)}
-        values["model_name"] = model
+        values = self._values(preferences, config) | {"model_name": model}
         update: Update = {self.fields[name]: value for name, value in values.items()}
         update[self.fields["model_name"]] = gr.Dropdown(choices=choices, value=model)
         stands = kept(values, now(), chosen=model or "", view=True)
-        told = {self.saved: "", self.confirm: "", self.kept: stands}
+        told = {self.saved: "", self.confirm: "", self.kept: stands, self.seen: values}
         return update | dict.fromkeys(self.errors.values(), "") | told
 
     def follow(self, name: str, value: str) -> Update:
@@ -126,15 +127,15 @@ class SettingsPanel:
 
     def wire(self, here: Here, twins: dict[str, Any]) -> None:
         """`twins` are components elsewhere that show the same settings; they show what was changed."""
-        inputs = {here.session, *self.fields.values()}
+        inputs = {here.session, self.seen, *self.fields.values()}
 
         async def save(values: dict[Any, Any], request: gr.Request) -> Update:
-            return await self._keep(owner_of(request), values[here.session], self._named(values), twins)
+            return await self._keep(owner_of(request), values[here.session], values, twins)
 
         async def sure(values: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Update:
             owner, session_id = owner_of(request), values[here.session]
             sure_of = [(layer, name) for layer, name in event._data["names"]]
-            return await self._keep(owner, session_id, self._named(values), twins, sure_of)
+            return await self._keep(owner, session_id, values, twins, sure_of)
 
         async def reset(event: gr.EventData) -> Update:
             name = str(event._data["name"])
@@ -165,8 +166,11 @@ class SettingsPanel:
             foot.reset(reset, None, [*self.fields.values(), self.kept], **AT_ONCE)
             foot.fill(fill, None, [*self.fields.values(), self.kept], **AT_ONCE)
 
-    def _named(self, values: dict[Any, Any]) -> dict[str, Any]:
-        return {name: values[field] for name, field in self.fields.items()}
+    def _values(self, preferences: Preferences, config: SessionConfig | None) -> dict[str, Any]:
+        """What the fields show of these."""
+        stored = asdict(preferences) | (asdict(config) if config else {})
+        values = {name: stored[name] for name in self.fields}
+        return values | {name: str(value) for name, value in values.items() if isinstance(value, StrEnum)}
 
     def _typed(self, name: str, value: Any) -> Update:
         """As if the person had typed it: not saved yet."""
@@ -177,7 +181,7 @@ class SettingsPanel:
         self,
         owner: str,
         session_id: str | None,
-        values: dict[str, Any],
+        values: dict[Any, Any],
         twins: dict[str, Any],
         sure_of: Sequence[tuple[str, str]] = (),
     ) -> Update:
@@ -185,7 +189,13 @@ class SettingsPanel:
 
         What costs time is saved only if the person is `sure_of` it, as (layer, embedder).
         """
-        changed = self._changed(owner, session_id, values)
+        fields = {name: values[field] for name, field in self.fields.items()}
+        stored = await asyncio.to_thread(self._stored, owner, session_id)
+        # Another tab, or an admin, may have changed others; these are shown again below. `twins` follow.
+        others = fields.keys() - twins.keys()
+        stale = {name: stored[name] for name in others if fields[name] == values[self.seen].get(name)}
+        # What is a chat's own must not become everybody's by the way.
+        changed = {name: value for name, value in (fields | stale).items() if value != stored[name]}
         try:
             await self._companion.sessions.check(changed, owner)
             costs = await self._costs(changed)
@@ -199,17 +209,13 @@ class SettingsPanel:
         except CompanionError as error:
             warn(error.message)
             return self._complaint(None, "")
-        return self._saved(
-            session_id, values, {twins[name]: changed[name] for name in twins if name in changed}
-        )
+        elsewhere = {twins[name]: changed[name] for name in twins if name in changed}
+        return self._saved(session_id, fields | stale) | elsewhere
 
-    def _changed(self, owner: str, session_id: str | None, values: dict[str, Any]) -> dict[str, Any]:
-        """Only what was changed here: what is a chat's own must not become everybody's by the way."""
+    def _stored(self, owner: str, session_id: str | None) -> dict[str, Any]:
         sessions = self._companion.sessions
-        shown = asdict(sessions.preferences(owner))
-        if session_id:
-            shown |= asdict(sessions.config(owner, session_id))
-        return {name: value for name, value in values.items() if value != shown[name]}
+        config = sessions.config(owner, session_id) if session_id else None
+        return self._values(sessions.preferences(owner), config)
 
     async def _costs(self, changed: Mapping[str, Any]) -> list[EmbedderCost]:
         """Raises `InvalidInput` for an embedder that cannot be used here."""
@@ -222,11 +228,13 @@ class SettingsPanel:
                 costs.append(cost)
         return costs
 
-    def _saved(self, session_id: str | None, values: dict[str, Any], elsewhere: Update) -> Update:
+    def _saved(self, session_id: str | None, values: dict[str, Any]) -> Update:
         sentence = html_text("settings.saved_chat") if session_id else html_text("settings.saved_new")
         said = f'<span role="status">{sentence}</span>'
         stored = kept(values, now(), chosen=values["model_name"] or "")
-        return self._complaint(None, "") | {self.saved: said, self.kept: stored} | elsewhere
+        shown = {self.fields[name]: value for name, value in values.items()}
+        told = {self.saved: said, self.kept: stored, self.seen: values}
+        return self._complaint(None, "") | shown | told
 
     def _complaint(self, field: str | None, message: str) -> Update:
         lines = dict.fromkeys(self.errors.values(), "")

@@ -66,13 +66,19 @@ async function send(chosen) {
     try {
       arrived.push({path: (await upload(file)).path, name, own});
       be(own, 'arrived', lcText('drop.state.arrived'));
-    } catch {
-      lose(own, lcText('drop.failed', {name}));
+    } catch (error) {
+      const why = refusal(error);
+      lose(own, why ? `${name}: ${why}` : lcText('drop.failed', {name}));
     }
     if (Date.now() - handed > PART_MS) hand();
   }
   line.hidden = true;
   hand();
+}
+
+// The server's own sentence, where a file was refused and not lost: “HTTP 429: {"error": …”.
+function refusal({message}) {
+  try { return JSON.parse(message.slice(message.indexOf('{'))).error.message; } catch { return null; }
 }
 
 function forget() {
