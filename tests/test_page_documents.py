@@ -1,5 +1,6 @@
 """Documents, the passages behind an answer, and the scope of a chat, in a real browser."""
 
+import json
 import re
 import threading
 from collections import namedtuple
@@ -169,6 +170,17 @@ def test_each_file_on_its_way_has_a_line_that_says_how_it_is(desk, tmp_path):
     upload(page, files[1])
     expect(doc(page, "note 1.txt").locator(".is-searchable")).to_be_visible()
     expect(line).to_have_count(0)
+
+
+def test_a_file_that_is_refused_on_its_way_says_why(desk, tmp_path):
+    """Over one's quota it was said that it did not arrive, and should be added again."""
+    (tmp_path / "large.txt").write_text("Lighthouses.", encoding="utf-8")
+    page = desk.sit_down()
+    why = "Your files may take 1 MB; delete some, or add a smaller one."
+    refused = json.dumps({"error": {"code": "too_many", "message": why}})
+    page.route(re.compile("/upload"), lambda route: route.fulfill(status=429, body=refused))
+    upload(page, tmp_path / "large.txt")
+    expect(page.locator(".lc-coming li")).to_have_text(f"large.txt: {why}")
 
 
 def test_a_folder_can_be_dropped(desk, folder):
