@@ -621,6 +621,18 @@ def test_an_endless_upload_ends(client, companion):
     assert not list((companion.settings.data_dir / "incoming").iterdir())
 
 
+def test_a_form_of_endless_fields_ends(client):
+    field = b'--x\r\nContent-Disposition: form-data; name="f%d"\r\n\r\nx\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    content = b"".join(field % number for number in range(1000)) + b"--x--\r\n"
+    assert_error(
+        client.post("/api/documents", content=content, headers=headers),
+        422,
+        "invalid_input",
+        "too many fields",
+    )
+
+
 def test_a_crash_inside_tells_nothing_of_the_inside(client, companion, monkeypatch):
     def crash(_owner):
         raise RuntimeError(f"secret {companion.settings.data_dir}")

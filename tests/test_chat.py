@@ -181,7 +181,7 @@ async def test_hybrid_says_when_nothing_was_found_and_reasons_alone(store):
     engine = ScriptedEngine(["Notes.", done()], ["OK", done()], ["I think so [1].", done()])
     message = await House(store, engine, FakeLibrary()).answer(mode=HYBRID)
     assert message.notices == (NOTHING_FOUND_NOTICE,)
-    assert message.content == "I think so [1]."
+    assert message.content == "I think so.", "a number without a passage is no citation"
     assert "passage" not in engine.requests[0].messages[0].content
 
 
@@ -437,6 +437,48 @@ async def test_a_vanished_model_is_replaced_with_a_notice(store):
     message = await house.answer(mode=RAG)
     assert message.model == MODEL.name
     assert "gone:7b" in message.notices[0]
+
+
+class Vanishing(ScriptedEngine):
+    """Goes with the first answer that is asked of it."""
+
+    async def stream(self, request):
+        self.offered = []
+        raise EngineUnavailable("Ollama does not answer.")
+        yield
+
+
+async def test_an_answer_after_all_of_another_model_says_nothing_of_the_first_attempt(store):
+    small = replace(MODEL, context_length=2048)
+    large = replace(MODEL, name="large.gguf", engine="builtin")
+    hits = [
+        hit(2 * n, f"Backup {n} is written at three. " + "It goes to the archive. " * 60) for n in range(6)
+    ]
+    house = House(
+        store,
+        Vanishing(models=[small]),
+        FakeLibrary(*hits),
+        others=[ScriptedEngine(["At three [1].", done()], models=[large], name="builtin")],
+    )
+    message = await house.answer(mode=RAG)
+    assert message.model == large.name
+    assert message.usage.passages_left_out == 0
+    assert not any("did not fit" in notice for notice in message.notices)
+
+
+async def test_a_name_in_another_script_fails_no_question(store):
+    """The passage was cut by one measure, and found too long by another."""
+    name = "Курсовая работа о маяках северного моря, часть первая.txt"  # noqa: RUF001
+    text = "The lighthouse is green. " + "Its lamp is lit by the keeper before the ships come home. " * 20
+    house = House(
+        store,
+        ScriptedEngine(*[["Green [1].", done()]] * 3, models=[TINY], name="builtin"),
+        FakeLibrary(hit(1, text, name=name)),
+    )
+    for mode in (RAG, HYBRID):
+        message = await house.answer("What colour is the lighthouse?", mode)
+        assert message.state is MessageState.COMPLETE
+        assert message.sources
 
 
 async def test_the_window_grows_and_does_not_shrink(store):

@@ -15,7 +15,7 @@ import pytrec_eval
 
 from companion import cli
 from companion.config import REPOSITORY
-from companion.domain import LOCAL_OWNER
+from companion.domain import LOCAL_OWNER, Passage, Place
 from companion.errors import EmbedderError
 from companion.library.library import Library
 from companion.library.vectors import VectorIndex
@@ -23,6 +23,7 @@ from companion.quality.command import add_arguments
 from companion.quality.judged import read_judged_set
 from companion.quality.measures import Scorer
 from companion.quality.progress import ProgressLine
+from companion.quality.spans import located
 from companion.quality.throwaway import Method
 from companion.storage.store import Store
 from tests.fakes import FakeDeep, FakeEmbedder
@@ -499,6 +500,16 @@ def test_an_answer_that_stands_in_two_places_may_be_found_in_either(evaluate, ju
         with_answers(judged, text, {"start": first[0], "end": first[1], "also": also})
         told = evaluate(judged, "--layers", "lexical", "--top-k", "1", "--json").figures["lexical"]
         assert told["span_recall"] == recall
+
+
+def test_passages_that_repeat_a_short_one_before_them_are_located():
+    """All figures were lost after all the work, in 28 of 200 transcripts."""
+    texts = {"talk": "Anna:\n\nAnna: so we went down. Anna: so we went"}
+    cut = [
+        Passage(f"d:{n}", "d", n, text, str(n), Place(), 5)
+        for n, text in enumerate(["Anna:", "Anna:\n\nAnna: so we went down.", "Anna: so we went"])
+    ]
+    assert [span[1:] for span in located(texts, {"talk": cut}).values()] == [(0, 5), (0, 29), (30, 46)]
 
 
 @pytest.mark.parametrize("span", [{"start": 0, "end": 900}, {"start": 5, "end": 5}, {"start": 0}])

@@ -285,6 +285,26 @@ def test_numbers_and_kinds_are_exact(shelf):
     assert shelf.ask("How many PDFs do you have?")["content"] == "No PDF documents in your library."
 
 
+def test_whole_names_are_looked_for_and_what_stands_in_them_is_no_kind(desk):
+    desk.add("budget.eml", MAIL.replace(b"Anna Berg", b"Pat O'Brien"))
+    desk.add("party.eml", MAIL.replace(b"Anna Berg", b"Sinead O'Connor"))
+    desk.add("Text Adventure.html", "<h1>Adventure</h1><p>You stand in a dark cave with a lamp.</p>")
+    for name in ("O'Brien", "O’Brien"):
+        assert rows(desk.ask(f"Do you have any emails from {name}?")) == ["budget.eml"]
+    for place in ("", " in my library"):
+        asked = desk.ask(f"Do you have anything called Text Adventure{place}?")
+        assert rows(asked) == ["Text Adventure.html"]
+
+
+def test_comments_in_code_are_no_headings(desk):
+    desk.add(
+        "readme.md", "# Tower\n\n## Start\n\n```bash\n# install the packages\nmake\n```\n\nThen go up.\n"
+    )
+    told = desk.ask("What is in readme.md?")["content"]
+    assert "Start" in told
+    assert "install the packages" not in told
+
+
 def test_days_are_those_where_the_person_is(desk):
     doc_id = desk.add("bees.txt", "Bees make honey.")
     # Half an hour after midnight in the far east is yesterday in the far west.

@@ -61,6 +61,36 @@ def house(store):
         each.runs.close()
 
 
+def test_while_a_question_waits_for_the_database_other_answers_are_followed_and_stopped(house, monkeypatch):
+    gate, asking = Gate(), threading.Event()
+    house = house([Token("At "), gate, "three.", done()], ["Yes.", done()])
+    other = asyncio.run(house.sessions.create(LOCAL_OWNER)).session_id
+    run = house.start()
+    until(lambda: run.events)
+    stored, ask, in_time = threading.Event(), house.chat.questions.ask, []
+
+    def slow(*arguments):
+        asking.set()
+        in_time.append(stored.wait(30))
+        return ask(*arguments)
+
+    monkeypatch.setattr(house.chat.questions, "ask", slow)
+    waiting = threading.Thread(target=lambda: house.runs.start(LOCAL_OWNER, other, "And where?", RAG))
+    waiting.start()
+    assert asking.wait(60)
+    assert house.runs.get(house.session_id) is run
+    assert house.runs.active() == 2
+    with pytest.raises(Conflict):
+        house.runs.start(LOCAL_OWNER, other, "And when?", RAG)
+    assert house.runs.stop(LOCAL_OWNER, house.session_id) is run
+    assert run.wait(60)
+    assert run.answer.state is MessageState.STOPPED
+    stored.set()
+    waiting.join()
+    assert in_time == [True], "nobody waited for the question"
+    assert house.runs.get(other).wait(60)
+
+
 def read(run, after=0):
     """All events, read on a loop of its own."""
 

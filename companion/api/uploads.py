@@ -189,6 +189,8 @@ class _Sink:
             self._open.close()
             self._open = None
         elif name := self._disposition.get(b"name"):
+            if len(self.form.fields) == MAX_FILES:
+                raise InvalidInput("The form has too many fields.", "files")
             self.form.fields[name.decode("utf-8", "replace")] = self._value.decode("utf-8", "replace")
 
     def _end(self) -> None:

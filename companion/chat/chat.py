@@ -206,6 +206,9 @@ class Chat:
             other, fallen_back = await self._catalog.resolve(name)
             if turn.content or turn.thinking or other == model:
                 raise
+            # What was told of the first attempt does not hold for this one.
+            turn.notices.clear()
+            turn.packed = None
             async with aclosing(self._answered_by(turn, other, fallen_back)) as events:
                 async for event in events:
                     yield event

@@ -16,6 +16,7 @@ from companion.chat.days import Days
 from companion.chat.list_question import ListQuestion, Wanted
 from companion.chat.named import spellings
 from companion.chat.turn import Turn, ms_since
+from companion.chat.verbatim import touched, verbatim
 from companion.domain import (
     LISTED,
     SAMPLE_OWNER,
@@ -55,7 +56,7 @@ _KINDS = {
     "xml": "XML",
     "text": "text",
 }
-_POSSESSIVE = re.compile(r"['’]s?\b.*$")
+_POSSESSIVE = re.compile(r"['’](?:s\b.*| .*)?$")
 _SENDER = re.compile(r"^From: (.*)$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
 _COMMENTED = ("text", "notebook")
@@ -230,7 +231,7 @@ def _facts(document: Document, passages: Sequence[Passage], zone: tzinfo | None)
     parts = [
         _kind(document),
         _size(document.size),
-        *([f"{_number(pages, 'page')} with text"] if pages else []),
+        *([f"the last passage begins on page {pages:,}"] if pages else []),
         _number(len(passages), "passage") if passages else _state(document),
         f"added on {_day(document.created_at, zone)}",
     ]
@@ -259,7 +260,9 @@ def _outline(document: Document, passages: Sequence[Passage], zone: tzinfo | Non
 
 def _headings(document: Document, passage: Passage) -> list[str]:
     """Those that stand in a passage; short sections share one. The one it stands under, if none does."""
-    inside = [] if document.source_type in _COMMENTED else _HEADING.findall(passage.text)
+    code = verbatim(passage.text)
+    found = () if document.source_type in _COMMENTED else _HEADING.finditer(passage.text)
+    inside = [each[1] for each in found if not touched(each.start(), each.end(), code)]
     above = (passage.place.heading or "").split(" > ")[-1]
     return [" ".join(each.split()) for each in inside or [above] if each.strip()]
 

@@ -235,7 +235,8 @@ def _by_shape(plain: str, today: date) -> ListQuestion | None:
             days = days_of(when, today) if when else None
             if when and days is None:
                 return None
-            kind = _OF_KIND.search(plain.removesuffix(name or "").removesuffix(when or ""))
+            # What stands in a name is no kind.
+            kind = _OF_KIND.search(plain[: found.start("name")] if name else plain.removesuffix(when or ""))
             return ListQuestion(
                 wanted,
                 KINDS[kind[1]] if kind else None,

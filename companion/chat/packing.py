@@ -212,7 +212,8 @@ def _size(exchange: Exchange, calibration: Calibration) -> int:
 
 
 def _passage_size(hit: Hit, text: str, calibration: Calibration) -> int:
-    return calibration.tokens(entry(Shown(99, hit, text)) + "\n\n")
+    # Apart: letters of another script in a name must not change what the text costs.
+    return calibration.tokens(entry(Shown(99, hit, "")) + "\n\n") + calibration.tokens(text)
 
 
 def _choose(means: Means, hits: Sequence[Hit], question: str, room: int) -> dict[str, str]:

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
@@ -156,6 +156,8 @@ class Runs:
         self._kept_s = kept_s
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
+        self._asking: dict[str, str] = {}
+        """Conversations whose question is being stored, and whose they are."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -237,15 +239,31 @@ class Runs:
         return self._launched(owner, session_id, lambda: replace(ask(), zone=zone))
 
     def _launched(self, owner: str, session_id: str, ask: Callable[[], Asked]) -> Run:
+        with self._one_at_a_time(owner, session_id):
+            # Without the lock: it waits for the database, and others stop and follow meanwhile.
+            return self._launch_asked(owner, session_id, ask())
+
+    @contextmanager
+    def _one_at_a_time(self, owner: str, session_id: str) -> Iterator[None]:
         with self._lock:
             if self._closed:
                 raise Conflict(CLOSING)
             current = self._runs.get(session_id)
-            if current is not None and not current.done:
+            if session_id in self._asking or (current is not None and not current.done):
                 raise Conflict(STILL_WRITING)
             self._require_turn(owner)
             self._admit(owner)
-            asked = ask()
+            self._asking[session_id] = owner
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._asking[session_id]
+
+    def _launch_asked(self, owner: str, session_id: str, asked: Asked) -> Run:
+        with self._lock:
+            if self._closed:
+                raise Conflict(CLOSING)
             run = Run(owner, session_id, asked)
             self._runs.pop(session_id, None)
             self._runs[session_id] = run
@@ -259,6 +277,7 @@ class Runs:
     def _require_turn(self, owner: str) -> None:
         """With the lock held."""
         going_on = sum(run.owner == owner and not run.done for run in self._runs.values())
+        going_on += list(self._asking.values()).count(owner)
         if self._at_once is not None and going_on >= self._at_once:
             raise TooMany(
                 f"{going_on} of your answers are being written; wait for one of them, or stop one.", WAIT_S
@@ -272,7 +291,7 @@ class Runs:
     def active(self) -> int:
         """Turns that run or wait."""
         with self._lock:
-            return sum(not run.done for run in self._runs.values())
+            return len(self._asking) + sum(not run.done for run in self._runs.values())
 
     def stop(self, owner: str, session_id: str) -> Run | None:
         """Ask the owner's run to end, and return it; None if nothing is in flight."""

@@ -100,7 +100,7 @@ class Speech:
                         for event in self._account(turn, means, request, piece, answering):
                             yield event
                     case Token() if answering:
-                        text = turn.citations.feed(piece.text) if turn.sources else piece.text
+                        text = turn.citations.feed(piece.text) if means.plan.searches else piece.text
                         if text:
                             yield Token(text)
                     case _:

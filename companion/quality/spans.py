@@ -71,10 +71,13 @@ def located(texts: Mapping[str, str], passages: Mapping[str, Iterable[Passage]])
     """Where passages stand in the texts they were cut from, by passage id; both are given by name."""
     found: dict[str, Span] = {}
     for name, text in texts.items():
-        start, end = -1, 0
+        start = end = 0
         for passage in passages[name]:
             # Not from the beginning: a document may repeat itself.
-            start = text.index(passage.text, max(start + 1, end - FURTHEST_BACK))
+            start = text.index(passage.text, max(start, end - FURTHEST_BACK))
+            # A passage may repeat all of a short one before it, but goes further.
+            while start + len(passage.text) <= end:
+                start = text.index(passage.text, start + 1)
             end = start + len(passage.text)
             found[passage.chunk_id] = (name, start, end)
     return found
