@@ -1,5 +1,7 @@
 """Several people at the page, in real browsers: signing in, being two at once, visiting a demo."""
 
+import asyncio
+
 import pytest
 
 from tests.browser import PHONE, Watch, chromium, expect
@@ -144,6 +146,118 @@ def test_an_open_page_whose_login_ended_goes_to_the_login(lan, arrive):
     inside(page)
     lan.companion.people.set_password("bob", PASSWORDS["bob"])
     expect(page).to_have_url(lan.url + "/login", timeout=20_000)
+
+
+def cut(house):
+    """Every connection, as a proxy does, or a laptop that slept."""
+    for connection in list(house.demo.server.server_state.connections):
+        connection.loop.call_soon_threadsafe(connection.transport.abort)
+
+
+def open_chat_of(page, house, name, title):
+    """A chat that is there, opened; with half a question and a setting that is not saved."""
+    create = house.companion.sessions.create(house.owner(name), title)
+    session = asyncio.run_coroutine_threadsafe(create, house.companion.runs.loop()).result(60)
+    page.goto(f"{house.url}/?session={session.session_id}")
+    inside(page)
+    expect(page.locator(".lc-session.is-current")).to_contain_text(title)
+    open_settings(page)
+    page.locator("#lc-set-system_prompt textarea").fill("Answer as my lawyer.")
+    expect(page.locator("#lc-set-system_prompt .lc-unsaved")).to_be_visible()
+    page.get_by_role("tab", name="Chat").click()
+    page.locator("#lc-box textarea").fill("Half a question")
+    return session.session_id
+
+
+def keeps_what_was_typed(page):
+    expect(page.locator("#lc-box textarea")).to_have_value("Half a question")
+    open_settings(page)
+    expect(page.locator("#lc-set-system_prompt textarea")).to_have_value("Answer as my lawyer.")
+    page.get_by_role("tab", name="Chat").click()
+
+
+def shows_nothing_typed(page):
+    expect(page.locator("#lc-set-system_prompt textarea")).to_have_value("")
+    expect(page.locator("#lc-box textarea")).to_have_value("")
+    assert "Half a question" not in page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def test_a_page_whose_connection_breaks_comes_back_to_its_chat_and_to_what_was_typed(lan, arrive):
+    page = arrive(lan.url)
+    sign_in(page, "ada")
+    inside(page)
+    key = open_chat_of(page, lan, "ada", "Kept over a broken line")
+    page.wait_for_function("lcServer.pulse")
+    page.evaluate("window.before = true")
+    cut(lan)
+    page.wait_for_function("!window.before")
+    inside(page)
+    expect(page.locator(".lc-session.is-current")).to_contain_text("Kept over a broken line")
+    keeps_what_was_typed(page)
+    expect(page).to_have_url(f"{lan.url}/?session={key}")
+    lan.ollama.scripts = [["And its answer.", done()] for _ in range(9)]
+    page.locator("#lc-box textarea").press("Enter")
+    answered(page)
+    expect(page.locator("#lc-chat")).to_contain_text("And its answer.")
+
+
+def test_a_page_that_may_be_about_to_go_waits_before_it_comes_back(lan, arrive):
+    page = arrive(lan.url)
+    sign_in(page, "ada")
+    inside(page)
+    page.wait_for_function("lcServer.pulse")
+    # As a browser that breaks off everything before it knows whether what comes is a download.
+    page.evaluate("window.before = true; dispatchEvent(new Event('beforeunload'))")
+    cut(lan)
+    page.wait_for_function("lcServer.broken")
+    expect(page.locator("#lc-lost")).to_have_count(0)
+    page.wait_for_function("!window.before")
+    inside(page)
+
+
+def test_after_a_new_login_a_person_is_back_in_their_chat_with_what_they_typed(lan, arrive):
+    page = arrive(lan.url)
+    sign_in(page, "bob")
+    inside(page)
+    key = open_chat_of(page, lan, "bob", "Kept over a login")
+    lan.companion.people.set_password("bob", PASSWORDS["bob"])
+    expect(page).to_have_url(lan.url + "/login")
+    sign_in(page, "bob")
+    expect(page).to_have_url(f"{lan.url}/?session={key}")
+    inside(page)
+    expect(page.locator(".lc-session.is-current")).to_contain_text("Kept over a login")
+    keeps_what_was_typed(page)
+
+
+def test_a_login_that_ended_while_the_line_was_broken_is_asked_for_anew(lan, arrive):
+    page = arrive(lan.url)
+    sign_in(page, "bob")
+    inside(page)
+    page.evaluate("lcServer.lost = true")
+    lan.companion.people.set_password("bob", PASSWORDS["bob"])
+    page.evaluate("void lcServer.look()")
+    expect(page).to_have_url(lan.url + "/login")
+
+
+@pytest.mark.parametrize("leaving", ["by signing out", "with the login"])
+def test_who_comes_next_in_the_same_tab_gets_nothing_that_another_typed(lan, arrive, leaving):
+    page = arrive(lan.url)
+    sign_in(page, "bob")
+    inside(page)
+    open_chat_of(page, lan, "bob", "Nobody else's")
+    if leaving == "by signing out":
+        page.get_by_role("button", name="Sign out").click()
+        expect(page).to_have_url(lan.url + "/login")
+        assert page.evaluate("sessionStorage.length") == 0
+    else:
+        lan.companion.people.set_password("bob", PASSWORDS["bob"])
+    expect(page).to_have_url(lan.url + "/login")
+    sign_in(page, "ada")
+    inside(page)
+    expect(page.locator(".lc-account b")).to_have_text("ada")
+    expect(page).to_have_url(lan.url + "/")
+    open_settings(page)
+    shows_nothing_typed(page)
 
 
 def test_a_visitor_of_a_demo_is_known_again_and_nobody_else(demo, arrive, note):

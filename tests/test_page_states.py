@@ -12,7 +12,7 @@ from companion.config import Settings
 from companion.domain import LOCAL_OWNER
 from companion.errors import DiskFull, StreamBroken
 from companion.inference.late_embedder import LateEmbedder
-from tests.browser import DESKTOP, PHONE, chromium, expect, free_port, require_chromium, serving
+from tests.browser import DESKTOP, PHONE, chromium, expect, free_port, heard, require_chromium, serving
 from tests.desk import Desk, ask, upload
 from tests.fakes import MODEL, THINKER, TINY, FakeEmbedder, ScriptedEngine
 from tests.test_states import AwayEngine, SlowStart, fill, small_disk, wait_for
@@ -316,6 +316,22 @@ def test_a_page_outlives_its_server_and_what_was_typed_is_still_there(tmp_path, 
         again.companion.store.settings.save({"thinking_mode": "cot"})
         page.locator("#lc-box textarea").press("Enter")
         expect(page.get_by_test_id("user")).to_contain_text("Half a question")
+        desk.leave()
+
+
+def test_a_page_does_not_come_back_to_a_server_that_is_about_to_end(tmp_path, browser):
+    port, looks = free_port(), []
+    with served(tmp_path / "data", browser, port=port) as desk:
+        page = desk.sit_down()
+        page.wait_for_function("lcServer.pulse")
+        page.evaluate("window.before = true")
+        page.on("response", lambda answer: looks.append(answer.url.endswith("api/health") and answer.ok))
+        desk.companion.before_close(lambda: heard(page, lambda: looks.count(True) > 1))
+    expect(page.locator("#lc-lost")).to_be_visible()
+    assert page.evaluate("window.before")
+    with served(tmp_path / "data", browser, port=port):
+        expect(page.locator("#lc-lost")).to_have_count(0)
+        expect(page.locator(".lc-sessions")).to_be_attached()
         desk.leave()
 
 

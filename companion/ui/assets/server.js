@@ -56,6 +56,8 @@ const lcServer = {
   start: null,
   leaving: false,
   lost: false,
+  broken: false,
+  pulse: null,
   async fetch(...request) {
     if (lcServer.lost) return lcServer.never();
     let answer;
@@ -65,17 +67,45 @@ const lcServer = {
       if (lcServer.leaving || error.name === 'AbortError') throw error;
       return lcServer.wait();
     }
-    // The login has ended; the server asks for a new one.
-    if (answer.status === 401 && !lcVisitor.secret) {
-      location.reload();
-      return lcServer.never();
-    }
+    if (answer.status === 401 && !lcVisitor.secret) return lcServer.signIn();
+    if (answer.ok && new URL(answer.url).pathname.includes('/gradio_api/heartbeat/')) lcServer.beat(answer.clone());
     if (answer.status === 500) lcRefusal.hear(answer.clone());
     const start = answer.headers.get('x-companion-start');
     lcServer.start ??= start;
     return start && start !== lcServer.start ? lcServer.wait() : answer;
   },
   never: () => new Promise(() => {}),
+  // The login has ended; the server asks for a new one, and then the page comes back to where it was.
+  signIn() {
+    lcDraft.ended = true;
+    location.reload();
+    return lcServer.never();
+  },
+  // With this connection the server forgets the page, and Gradio opens no other.
+  async beat(answer) {
+    lcServer.pulse = answer.url;
+    const reader = answer.body.getReader();
+    try { while (!(await reader.read()).done); } catch { /* Broken off. */ }
+    lcServer.broken = true;
+    if (!lcServer.leaving) lcServer.wait();
+  },
+  // A server that is about to end answers still, but lets go of such a connection at once.
+  async stays(start) {
+    if (!lcServer.pulse || start !== lcServer.start) return true;
+    const signal = AbortSignal.timeout(1500), answer = await lcServer.ask(lcServer.pulse, {signal});
+    if (!answer.ok) return true;
+    try { await answer.text(); } catch { /* Broken off, or still there. */ }
+    return signal.aborted;
+  },
+  // Some browsers break the connections of a page when it may be about to go: a download leaves it there.
+  mayLeave() {
+    lcServer.leaving = true;
+    setTimeout(lcServer.stay, 10000);
+  },
+  stay() {
+    lcServer.leaving = false;
+    if (lcServer.broken) lcServer.wait();
+  },
   wait() {
     if (!lcServer.lost) {
       lcServer.lost = true;
@@ -98,12 +128,17 @@ const lcServer = {
   async look() {
     clearTimeout(lcServer.next);
     try {
-      if ((await lcServer.ask('api/health', {signal: AbortSignal.timeout(4000)})).ok) return location.reload();
+      const answer = await lcServer.ask('api/health', {signal: AbortSignal.timeout(4000)});
+      if (answer.status === 401 && !lcVisitor.secret) return lcServer.signIn();
+      if (answer.ok && await lcServer.stays(answer.headers.get('x-companion-start'))) return location.reload();
     } catch { /* Not yet. */ }
     lcServer.next = setTimeout(lcServer.look, 1000);
   },
 };
 window.fetch = lcServer.fetch;
+addEventListener('beforeunload', lcServer.mayLeave);
+// From the back/forward cache, too.
+addEventListener('pageshow', lcServer.stay);
 
 // Gradio shows the sentence of a refusal only if the event had to queue, and most of ours need not.
 const lcRefusal = {
@@ -155,25 +190,46 @@ const lcPages = {
 // Not later: what Gradio loads takes the last connection.
 lcPages.arrive();
 
-// What is typed and not sent outlives a reload, and so does the tab one was in.
+// Whose page it is: their name where one signs in, nothing elsewhere; undefined before the first view.
+const lcWho = () => document.querySelector('meta[name=companion-mode]').content === 'shared' ? document.querySelector('.lc-account b')?.textContent : '';
+
+// What is typed and not sent outlives a reload, and so does the tab one was in. It is given back to nobody else.
 const lcDraft = {
+  ended: false,
   keep() {
     lcServer.leaving = true;
+    // Not given back yet.
+    if (sessionStorage.getItem('lc-draft')) return;
     const box = document.querySelector('#lc-box textarea');
     const tab = document.querySelector('#lc-tabs [role=tab][aria-selected=true]')?.dataset.tabId;
-    if (box) sessionStorage.setItem('lc-draft', JSON.stringify({typed: box.value, tab, where: location.search}));
+    if (box) sessionStorage.setItem('lc-draft', JSON.stringify({typed: box.value, tab, where: location.search, who: lcWho(), ended: lcDraft.ended}));
   },
   // When the first view has come: before it, the box would be emptied again.
   restore() {
     const box = document.querySelector('#lc-box textarea'), kept = sessionStorage.getItem('lc-draft');
-    if (!kept || !box || !document.querySelector('.lc-sessions')) return;
+    if (lcServer.leaving || !kept || !box || !document.querySelector('.lc-sessions') || lcWho() === undefined) return;
     sessionStorage.removeItem('lc-draft');
-    const {typed, tab, where} = JSON.parse(kept);
-    if (where !== location.search) return;
+    const {typed, tab, where, who, ended} = JSON.parse(kept);
+    if (who !== lcWho()) return;
+    if (where !== location.search) {
+      // Behind a login the address is bare; a chat that is gone is not looked for twice.
+      if (ended && !location.search) lcDraft.goBack({typed, tab, where, who});
+      return;
+    }
     if (tab !== 'chat') document.querySelector(`#lc-tabs [role=tab][data-tab-id=${tab}]`)?.click();
     if (!typed) return;
     box.value = typed;
     box.dispatchEvent(new Event('input', {bubbles: true}));
   },
+  goBack(kept) {
+    lcServer.leaving = true;
+    sessionStorage.setItem('lc-draft', JSON.stringify(kept));
+    location.replace(kept.where);
+  },
+  signOut(event) {
+    // Behind all that keep something when the page goes.
+    if (event.target.matches('.lc-account form')) addEventListener('pagehide', () => sessionStorage.clear());
+  },
 };
+document.addEventListener('submit', lcDraft.signOut);
 addEventListener('pagehide', lcDraft.keep);

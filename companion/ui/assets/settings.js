@@ -3,7 +3,8 @@ const stored = {};
 let chosen;
 // What was typed and not saved: another chat, or a reload, sets all fields; then it is typed again.
 const KEY = 'lc-unsaved';
-let unsaved = JSON.parse(sessionStorage.getItem(KEY) ?? '{}');
+let unsaved = {};
+let kept = JSON.parse(sessionStorage.getItem(KEY));
 const fieldOf = name => document.getElementById(`lc-set-${name}`);
 const inputOf = field => field.querySelector('input:checked') ?? field.querySelector('input, textarea');
 
@@ -58,6 +59,9 @@ function tell(field, bad) {
 function take() {
   const news = element.querySelector('[data-kept]')?.dataset;
   if (!news) return;
+  if (kept && lcWho() === undefined) return soon();
+  if (kept?.who === lcWho()) unsaved = kept.values;
+  kept = null;
   Object.assign(stored, JSON.parse(news.kept));
   if ('chosen' in news) chosen = news.chosen;
   if ('view' in news) {
@@ -76,7 +80,7 @@ function take() {
 // The fields get their values in the same breath; they are looked at when all is drawn.
 const soon = () => requestAnimationFrame(() => requestAnimationFrame(take));
 watch('value', soon);
-addEventListener('pagehide', () => sessionStorage.setItem(KEY, JSON.stringify(unsaved)));
+addEventListener('pagehide', () => { if (!kept) sessionStorage.setItem(KEY, JSON.stringify({who: lcWho(), values: unsaved})); });
 soon();
 for (const name of ['input', 'change']) document.addEventListener(name, e => {
   const field = e.target.closest('#lc-setpane .lc-field');
