@@ -39,6 +39,16 @@ def means(model, plan, profile, window, calibration, own=""):
     return Means(model, plan, profile, window, calibration, 0.2, own, 0.0)
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.time = 1000.0
+
+    def __call__(self):
+        return self.time
+
+
 class Gate:
     """Something an engine waits for; opened by the test, from any thread."""
 

@@ -9,16 +9,9 @@ from companion.storage import compaction
 from companion.storage.compaction import CALM_S, OVERDUE_S, REST, WAITED_S, Compaction
 from companion.storage.owed import Owed
 from companion.storage.store import Store
+from tests.fakes import Clock
 
 CANARY = b"qvxkmzt"
-
-
-class Clock:
-    def __init__(self):
-        self.time = 1000.0
-
-    def __call__(self):
-        return self.time
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from companion.storage import write_ahead
 from companion.storage.sqlite import LEAST, is_fixed, refusal
 from companion.storage.store import Store
 from companion.storage.write_ahead import MAX_BYTES, OLDEST_S, PATIENCE_S, RETRY_S, WriteAheadLog
+from tests.fakes import Clock
 from tests.stress import hammer, log_size
 
 LONG = "many words " * 10_000
@@ -102,14 +103,6 @@ def test_a_log_that_cannot_be_emptied_does_not_fail_what_was_written(store, path
     write(store, 1)
     assert len(store.sessions.messages("ann", "s0")) == 9
     assert "could not be emptied: The disk is gone." in caplog.text
-
-
-class Clock:
-    def __init__(self):
-        self.time = 1000.0
-
-    def __call__(self):
-        return self.time
 
 
 @pytest.fixture

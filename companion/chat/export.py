@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from companion.chat.prompt import place_words
+from companion.chat.verbatim import LEADING
 from companion.domain import Message, MessageState, Role, Session, SessionConfig, Source
 
 ExportKind = Literal["markdown", "json"]
@@ -28,7 +29,7 @@ _STATES = {
     MessageState.FAILED: "This answer failed; it ends where it broke off.",
 }
 _FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})(?P<info>.*)")
-_INNER_FENCE = re.compile(r"(?:[ \t>]|[-*+][ \t]|\d{1,9}[.)][ \t])+(?:`{3}|~{3})")
+_INNER_FENCE = re.compile(rf"{LEADING}+(?:`{{3}}|~{{3}})")
 _HEADING = re.compile(r"(?m)^ {0,3}(#{1,6})(?=\s)")
 _UNDERLINE = re.compile(r"(?m)^( {0,3})(?==+[ \t]*$)")
 _CODE_OR_TAG = re.compile(

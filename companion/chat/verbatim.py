@@ -26,10 +26,10 @@ MATH = (
 """A formula ends before the next begins: else a hostile text is looked through again from each opening."""
 _WITHIN_LINES = re.compile(rf"`[^`\n]+`|(?<!\\)(?:{MATH})", re.DOTALL)
 
-LEAD = r"(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])[ \t])*"
-"""What may stand before a fence: blanks, the marks of quotations and of items."""
-_LEAD = re.compile(LEAD)
-_LINE = re.compile(rf"(?P<lead>{LEAD})(?P<ticks>`{{3,}}|~{{3,}})[ \t]*(?P<info>[^`\n]*)")
+LEADING = r"(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])[ \t])"
+"""What may stand before a fence: a blank, the mark of a quotation or of an item."""
+_LEAD = re.compile(rf"{LEADING}*")
+_LINE = re.compile(rf"(?P<lead>{LEADING}*)(?P<ticks>`{{3,}}|~{{3,}})[ \t]*(?P<info>[^`\n]*)")
 _SLACK = 3
 """Blanks by which the closing fence may be set in further than the opening one."""
 
@@ -67,6 +67,16 @@ class Fence:
         return len((rest.removeprefix(" ") if mark else rest).expandtabs(4))
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Code in a fence, and where it stands in its text, fences included."""
+
+    start: int
+    stop: int
+    fence: Fence
+    code: str
+
+
 def fence_of(line: str) -> Fence | None:
     """The fence that a whole line is, if it is one."""
     found = _LINE.fullmatch(line)
@@ -95,21 +105,39 @@ def touched(start: int, stop: int, spans: Sequence[Span]) -> list[Span]:
     return list(takewhile(lambda span: span[0] < stop, islice(spans, first, None)))
 
 
-def _blocks(text: str) -> list[Span]:
-    found: list[Span] = []
+def fenced(text: str) -> list[Block]:
+    """Code in fences, in order; the last block may not be closed."""
+    found: list[Block] = []
     opened: Fence | None = None
-    lines, here, start = IndentedCode(), 0, 0
+    code: list[str] = []
+    here = start = 0
     for line in text.splitlines(keepends=True):
-        end, fence = here + len(line), fence_of(line.rstrip("\r\n"))
-        if opened and opened.is_left_by(line):
-            found.append((start, here))
+        end, bare = here + len(line), line.splitlines()[0]
+        fence = fence_of(bare)
+        if opened and opened.is_left_by(bare):
+            found.append(Block(start, here, opened, "\n".join(code)))
             opened = None
         if opened is None and fence:
-            opened, start = fence, here
+            opened, start, code = fence, here, []
         elif opened and fence and fence.closes(opened):
-            found.append((start, end))
+            found.append(Block(start, end, opened, "\n".join(code)))
             opened = None
-        elif opened is None and lines.takes(line):
-            found.append((here, end))
+        elif opened:
+            code.append(opened.within(bare))
         here = end
-    return [*found, (start, here)] if opened else found
+    return [*found, Block(start, here, opened, "\n".join(code))] if opened else found
+
+
+def _blocks(text: str) -> list[Span]:
+    """Code in fences and code that is set in, in order."""
+    found: list[Span] = []
+    lines, here = IndentedCode(), 0
+    for start, stop in [*((each.start, each.stop) for each in fenced(text)), (len(text), len(text))]:
+        for line in text[here:start].splitlines(keepends=True):
+            end = here + len(line)
+            if lines.takes(line):
+                found.append((here, end))
+            here = end
+        found.append((start, stop))
+        here = stop
+    return found[:-1]

@@ -115,7 +115,8 @@ class Layers:
         others one where there are many of them."""
         owners = self._store.documents.owners()
         collections = [(layer, owner) for layer in self._all() for owner in owners]
-        collections.sort(key=lambda each: each[0].count(each[1]), reverse=True)
+        if len(collections) * count > MOST_SAMPLES:
+            collections.sort(key=lambda each: each[0].count(each[1]), reverse=True)
         found: list[Sample] = []
         for (layer, owner), share in zip(collections, _shares(len(collections), count), strict=True):
             found += layer.samples(owner, share)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from companion.chat.indented import IndentedCode
-from companion.chat.verbatim import MATH, Fence, fence_of
+from companion.chat.verbatim import MATH, fenced
 from companion.ui.texts import text as said
 
 # Blanks are bounded: a hostile text is else looked through again from each of them, for minutes.
@@ -60,22 +60,13 @@ def literal(text: str) -> str:
 def _split(text: str) -> list[tuple[str, str | None]]:
     """Stretches of prose (language None) and of fenced code, in order."""
     parts: list[tuple[str, str | None]] = []
-    lines: list[str] = []
-    opened: Fence | None = None
-    for line in text.splitlines():
-        fence = fence_of(line)
-        if opened is not None and opened.is_left_by(line):
-            parts.append(("\n".join(lines), opened.info))
-            opened, lines = None, []
-        if opened is None and fence:
-            parts.append(("\n".join([*lines, fence.item] if fence.item else lines), None))
-            opened, lines = fence, []
-        elif opened is not None and fence and fence.closes(opened):
-            parts.append(("\n".join(lines), opened.info))
-            opened, lines = None, []
-        else:
-            lines.append(opened.within(line) if opened else line)
-    parts.append(("\n".join(lines), opened.info if opened else None))
+    here = 0
+    for block in fenced(text):
+        before = text[here : block.start].splitlines()
+        item = [block.fence.item] if block.fence.item else []
+        parts += [("\n".join(before + item), None), (block.code, block.fence.info)]
+        here = block.stop
+    parts.append(("\n".join(text[here:].splitlines()), None))
     return [part for part in parts if part[0] or part[1] is not None]
 
 
