@@ -221,6 +221,16 @@ async def test_a_wrong_preference_is_refused(sessions, field, value):
     assert sessions.preferences() == before
 
 
+async def test_a_conversation_that_goes_while_it_is_looked_at_is_in_use_no_more(
+    sessions, session_id, monkeypatch
+):
+    """The worker took it for a library that cannot be kept in order, and said so for ten seconds."""
+    listed = sessions.list(LOCAL_OWNER, limit=1)
+    sessions.delete(LOCAL_OWNER, session_id)
+    monkeypatch.setattr(sessions, "list", lambda *_, **__: listed)
+    assert sessions.in_use(LOCAL_OWNER) == sessions.preferences()
+
+
 async def test_what_one_person_set_for_themselves_is_nobody_elses(sessions):
     """The system prompt of the first person tells about them, and was told to everybody after them."""
     await sessions.update_preferences({"system_prompt": "I am Ada.", "temperature": 1.5, "cot_iterations": 3})

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from companion.domain import (
     Session,
     SessionConfig,
 )
-from companion.errors import EngineUnavailable, InvalidInput, ModelMissing
+from companion.errors import EngineUnavailable, InvalidInput, ModelMissing, NotFound
 
 if TYPE_CHECKING:
     from companion.inference.catalog import Catalog
@@ -126,8 +127,11 @@ class Sessions:
 
     def in_use(self, owner: str) -> SessionConfig | Preferences:
         """What the last active conversation is set to; what a new one would be if there is none."""
-        latest = self.list(owner, limit=1)
-        return self.config(owner, latest[0].session_id) if latest else self.preferences(owner)
+        # It may be deleted between the two reads.
+        with suppress(NotFound):
+            if latest := self.list(owner, limit=1):
+                return self.config(owner, latest[0].session_id)
+        return self.preferences(owner)
 
     def export(self, owner: str, session_id: str, kind: ExportKind) -> Export:
         """A conversation as a file: to read as Markdown, or with all that is stored as JSON."""
